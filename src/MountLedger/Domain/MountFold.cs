@@ -1,0 +1,121 @@
+using System.Collections.Immutable;
+
+namespace MountLedger;
+
+/// <summary>What each event does to the state of a mountpoint; one line of the contract each.</summary>
+internal static class MountFold
+{
+    public static MountState Apply(MountState state, MountEvent change, DateTimeOffset at, string actor) => change switch
+    {
+        MountEvent.MountRequested e => state with { Spec = e.Spec(), Generation = e.Generation, Error = null },
+        MountEvent.AttachmentAdded e => Add(state, e, at, actor),
+        MountEvent.AttachmentRemoved e => Remove(state, e),
+        MountEvent.MountStarted e => state with
+        {
+            Operation = new Operation(
+                OperationKind.Mount, state.Version + 1, e.Generation, state.Spec, e.BootId, e.MountId, UnmountMode.Normal,
+                e.DirectoriesToCreate),
+        },
+        MountEvent.Mounted e => Finished(state) is var done && state.WantedOrStartedSpec() is { } spec
+            ? Confirmed(done with
+            {
+                Kernel = new KernelMount(e.BootId, e.MountId, spec, Adopted: false),
+                OwnedDirectories = Union(state.OwnedDirectories, e.DirectoriesCreated),
+                Error = null,
+            })
+            : Finished(state),
+        MountEvent.MountFailed e => Unwanted(Finished(state) with
+        {
+            Error = new OperationError(OperationKind.Mount, e.Errno, e.Message, [], e.Attempt, e.RetryAt),
+        }),
+        MountEvent.MountAdopted e when state.Spec is { } spec => Confirmed(Finished(state) with
+        {
+            Kernel = new KernelMount(e.BootId, e.MountId, spec, Adopted: true),
+            UnmountWanted = null,
+            Error = null,
+        }),
+        MountEvent.MountKept => Confirmed(state with { UnmountWanted = null, Error = null }),
+        MountEvent.UnmountRequested e => state with { UnmountWanted = e.Mode, Error = Due(state.Error) },
+        MountEvent.UnmountStarted e => state with
+        {
+            Operation = new Operation(
+                OperationKind.Unmount, state.Version + 1, state.Generation, state.Kernel?.Spec, e.BootId, e.MountId, e.Mode, []),
+        },
+        MountEvent.Unmounted e => Gone(Finished(state) with { Error = null }, e.DirectoriesRemoved),
+        MountEvent.UnmountFailed e => Finished(state) with
+        {
+            Error = new OperationError(
+                OperationKind.Unmount, e.Errno, e.Message, e.Holders, e.Attempt,
+                // Somebody asked for another mode while this one was being tried: that one is due at once.
+                state.Operation is { } tried && state.UnmountWanted is { } wanted && wanted != tried.Mode ? null : e.RetryAt),
+        },
+        MountEvent.OperationUncertain => state with { Uncertain = true },
+        MountEvent.OperationSettled e => e.Found == SettledAs.Mounted
+            ? Finished(state)
+            : Gone(Finished(state), []),
+        MountEvent.Remounted e => Finished(state) with { Generation = e.Generation },
+        MountEvent.RemountFailed e => Finished(state) with
+        {
+            Error = new OperationError(OperationKind.Remount, e.Errno, e.Message, [], 1, null),
+        },
+        MountEvent.DriftDetected e => Drifted(state with { Drift = state.Drift.SetItem(e.Kind, e.Detail) }, e.Kind),
+        MountEvent.DriftResolved e => state with { Drift = state.Drift.Remove(e.Kind) },
+        MountEvent.RepairPaused => state with { RepairPaused = true },
+        MountEvent.RepairResumed => state with { RepairPaused = false },
+        _ => state,
+    };
+
+    private static MountState Add(MountState state, MountEvent.AttachmentAdded e, DateTimeOffset at, string actor)
+    {
+        var key = new AttachmentKey(e.Volume, e.Consumer);
+        if (state.Attachments.ContainsKey(key)) return state;
+        var attachment = new Attachment(
+            e.Volume, e.Consumer, e.OnFailure, Confirmed: false, First: state.Attachments.IsEmpty && state.Kernel is null, at, actor);
+        var joined = state with { Attachments = state.Attachments.Add(key, attachment) };
+        return joined.Holds
+            ? joined with { Attachments = joined.Attachments.SetItem(key, attachment with { Confirmed = true }) }
+            : joined;
+    }
+
+    private static MountState Remove(MountState state, MountEvent.AttachmentRemoved e)
+    {
+        var key = new AttachmentKey(e.Volume, e.Consumer);
+        if (!state.Attachments.ContainsKey(key)) return state;
+        var left = state with { Attachments = state.Attachments.Remove(key) };
+        return left.Attachments.IsEmpty ? left with { LastHolder = key } : left;
+    }
+
+    private static MountState Finished(MountState state) => state with { Operation = null, Uncertain = false };
+
+    /// <summary>The wanted mount holds: whoever waits for it has seen it hold once.</summary>
+    private static MountState Confirmed(MountState state)
+    {
+        if (!state.Holds || state.Attachments.Values.All(attachment => attachment.Confirmed)) return state;
+        return state with
+        {
+            Attachments = state.Attachments.SetItems(
+                state.Attachments.Where(pair => !pair.Value.Confirmed)
+                    .Select(pair => KeyValuePair.Create(pair.Key, pair.Value with { Confirmed = true }))),
+        };
+    }
+
+    private static MountState Gone(MountState state, ImmutableArray<string> directoriesRemoved) => Unwanted(state with
+    {
+        Kernel = null,
+        OwnedDirectories = state.Attachments.IsEmpty ? [] : [.. state.OwnedDirectories.Except(directoriesRemoved)],
+    });
+
+    /// <summary>Without a mount there is nothing to unmount.</summary>
+    private static MountState Unwanted(MountState state) =>
+        state.Kernel is null && state.Operation is null ? state with { UnmountWanted = null } : state;
+
+    private static MountState Drifted(MountState state, DriftKind kind) =>
+        kind == DriftKind.Missing && state.Operation is null ? Unwanted(state with { Kernel = null, Error = null }) : state;
+
+    private static OperationError? Due(OperationError? error) => error is null ? null : error with { RetryAt = null };
+
+    private static MountSpec? WantedOrStartedSpec(this MountState state) => state.Operation?.Spec ?? state.Spec;
+
+    private static ImmutableArray<string> Union(ImmutableArray<string> first, ImmutableArray<string> second) =>
+        second.IsEmpty ? first : [.. first.Union(second).Order(StringComparer.Ordinal)];
+}

@@ -1,0 +1,129 @@
+using System.Collections.Immutable;
+
+namespace MountLedger;
+
+/// <summary>
+/// The kernel of this host, as the executor sees it. A mount is done in two steps, so that its unique id can be recorded
+/// before anybody can see it: <see cref="PrepareAsync"/> makes it, detached; <see cref="AttachAsync"/> puts it into place.
+/// Implementations never block a caller for longer than their deadline, and never throw for what the kernel says.
+/// </summary>
+public interface IMountHost
+{
+    /// <summary>The boot and the mount namespace that are served; mounts are identified within them.</summary>
+    KernelIdentity Identity { get; }
+
+    /// <summary>
+    /// Looks at one path without touching a filesystem that could block. With <paramref name="wanted"/>, each mount
+    /// found is compared with it by meaning (<see cref="ObservedMount.Differences"/>).
+    /// </summary>
+    Task<Observation> ObserveAsync(string mountpoint, MountSpec? wanted, CancellationToken cancellationToken);
+
+    /// <summary>The whole mount table, in mount order. Runs at start and in the audit, not for each command.</summary>
+    Task<ImmutableArray<ObservedMount>> ListAsync(CancellationToken cancellationToken);
+
+    /// <summary>Makes the mount without attaching it, and finds what must be created for it. Changes nothing that can be seen.</summary>
+    Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken);
+
+    /// <summary>Creates missing directories and attaches a prepared mount, never on top of another one.</summary>
+    Task<AttachResult> AttachAsync(PreparedMount prepared, CancellationToken cancellationToken);
+
+    /// <summary>Throws a prepared mount away. Never fails.</summary>
+    Task DiscardAsync(PreparedMount prepared);
+
+    /// <summary>
+    /// Unmounts the mount with exactly this id at this path, then removes <paramref name="order"/>'s directories as far
+    /// as they are empty and no mount.
+    /// </summary>
+    Task<UnmountResult> UnmountAsync(UnmountOrder order, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Returns once no operation that was started on this mountpoint before, by this or an earlier agent, can still act.
+    /// </summary>
+    Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken);
+}
+
+/// <summary><paramref name="BootId"/>: /proc/sys/kernel/random/boot_id; <paramref name="MountNamespaceId"/>: inode or id of the namespace.</summary>
+public sealed record KernelIdentity(string BootId, ulong MountNamespaceId);
+
+/// <summary>
+/// One mount of the table. <paramref name="MountId"/> is the unique, never reused id (null on kernels without it);
+/// <paramref name="Root"/> the part of the filesystem that is mounted; paths are raw, without mountinfo's escapes.
+/// <paramref name="Differences"/>: null when no spec was given, else what differs from it, empty when it matches.
+/// </summary>
+public sealed record ObservedMount(
+    ulong? MountId,
+    int OldId,
+    int OldParentId,
+    string Path,
+    string FsType,
+    string Source,
+    string Root,
+    ImmutableArray<string> MountOptions,
+    ImmutableArray<string> SuperOptions,
+    ImmutableArray<string>? Differences);
+
+/// <summary>What is at a path: its mounts, the topmost first. Empty: nothing is mounted exactly there.</summary>
+public sealed record Observation(ImmutableArray<ObservedMount> Mounts, bool DirectoryExists)
+{
+    public ObservedMount? Top => Mounts.IsEmpty ? null : Mounts[0];
+}
+
+/// <summary>
+/// What a kernel call or a helper said. <paramref name="Errno"/> is a name such as <c>EBUSY</c>; <paramref name="Message"/>
+/// gives operation, object and remedy in one line; never a secret. <paramref name="Transient"/>: worth trying again.
+/// </summary>
+public sealed record KernelError(
+    OperationKind Operation, string Errno, string Message, bool Transient, ImmutableArray<MountHolder> Holders)
+{
+    public static KernelError Of(OperationKind operation, string errno, string message, bool transient) =>
+        new(operation, errno, message, transient, []);
+}
+
+/// <summary>A detached mount that waits in the worker under <paramref name="Token"/>, unique within this agent's life.</summary>
+public sealed record PreparedMount(
+    long Token, string Mountpoint, MountSpec Spec, ulong? MountId, ImmutableArray<string> DirectoriesToCreate);
+
+public abstract record PrepareResult
+{
+    private PrepareResult() { }
+
+    public sealed record Ready(PreparedMount Mount) : PrepareResult;
+
+    /// <summary>Something is mounted at the path already; nothing was prepared.</summary>
+    public sealed record Occupied(Observation Found) : PrepareResult;
+
+    public sealed record Failed(KernelError Error) : PrepareResult;
+}
+
+public abstract record AttachResult
+{
+    private AttachResult() { }
+
+    /// <summary>The mount is at its path, read back from the kernel; <paramref name="MountId"/> is its unique id, if the kernel has those.</summary>
+    public sealed record Attached(ulong? MountId, ImmutableArray<string> DirectoriesCreated) : AttachResult;
+
+    /// <summary>It is certain that nothing was attached (or it was rolled back).</summary>
+    public sealed record Failed(KernelError Error) : AttachResult;
+
+    /// <summary>Nobody can say (the worker died, the deadline passed).</summary>
+    public sealed record Unknown(string Reason) : AttachResult;
+}
+
+/// <summary><paramref name="MountId"/> null: the topmost mount at the path (kernels without unique ids).</summary>
+public sealed record UnmountOrder(
+    string Mountpoint, ulong? MountId, UnmountMode Mode, ImmutableArray<string> DirectoriesToRemove);
+
+public abstract record UnmountResult
+{
+    private UnmountResult() { }
+
+    public sealed record Unmounted(ImmutableArray<string> DirectoriesRemoved) : UnmountResult;
+
+    /// <summary>The mount was gone before we came; the directories were dealt with all the same.</summary>
+    public sealed record NotMounted(ImmutableArray<string> DirectoriesRemoved) : UnmountResult;
+
+    /// <summary>The mount is still there.</summary>
+    public sealed record Failed(KernelError Error) : UnmountResult;
+
+    public sealed record Unknown(string Reason) : UnmountResult;
+}

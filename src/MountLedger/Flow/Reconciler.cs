@@ -26,7 +26,9 @@ public sealed class Reconciler(
         foreach (var state in await store.LoadHostAsync(agent.Host, cancellationToken)) live.Publish(state);
         var table = await host.ListAsync(cancellationToken);
         var byPath = table.ToLookup(mount => mount.Path, StringComparer.Ordinal);
-        var byId = table.Where(mount => mount.MountId is not null).ToDictionary(mount => mount.MountId!.Value);
+        // A listing is not atomic: a mount may be in it twice.
+        var byId = table.Where(mount => mount.MountId is not null).DistinctBy(mount => mount.MountId)
+            .ToDictionary(mount => mount.MountId!.Value);
 
         var (missing, foreign, unsettled) = (0, 0, 0);
         var present = live.Present();
@@ -78,20 +80,20 @@ public sealed class Reconciler(
         // Without unique ids what is at the path must do; the executor compares it by meaning before it acts.
         if (thisBoot && kernel.MountId is null && byPath[state.Mountpoint].Any()) return [];
 
-        var instead = byPath[state.Mountpoint].LastOrDefault();
-        return
-        [
-            new MountEvent.DriftDetected(DriftKind.Missing, Why(thisBoot, instead)),
-        ];
+        // Nobody wanted it any more: that somebody else (or a reboot) took it away is the end of it.
+        if (state.Attachments.IsEmpty) return [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])];
+        return [new MountEvent.DriftDetected(DriftKind.Missing, Why(thisBoot, byPath[state.Mountpoint].LastOrDefault()))];
     }
 
-    /// <summary>Mounts strictly below a root that no present mountpoint accounts for, nor is part of one.</summary>
+    /// <summary>Mounts strictly below a root that no present mountpoint accounts for; what a recursive bind brought along is part of it.</summary>
     private IEnumerable<ObservedMount> ForeignMounts(ImmutableArray<ObservedMount> table, IReadOnlyList<MountState> present)
     {
         var managed = present.Where(state => state.Kernel is not null || state.Operation is not null)
-            .Select(state => state.Mountpoint).ToHashSet(StringComparer.Ordinal);
+            .ToDictionary(state => state.Mountpoint, StringComparer.Ordinal);
+        bool CameAlong(ObservedMount mount) => MountPath.AncestorsOf(mount.Path)
+            .Any(path => managed.TryGetValue(path, out var above) && above.Kernel?.Spec.Options.Contains("rbind") == true);
         return table
-            .Where(mount => roots.Any(root => MountPath.IsBelow(mount.Path, root)) && !managed.Contains(mount.Path))
+            .Where(mount => roots.Any(root => MountPath.IsBelow(mount.Path, root)) && !managed.ContainsKey(mount.Path) && !CameAlong(mount))
             .DistinctBy(mount => mount.Path);
     }
 

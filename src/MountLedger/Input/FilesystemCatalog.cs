@@ -92,7 +92,7 @@ public static class FilesystemCatalog
     private static IEnumerable<OptionRule> Ext3() =>
     [
         Word("data", "journal", "ordered", "writeback"), Value("commit", ValueSyntax.Number),
-        Flag("noload"), Flag("norecovery") with { AliasOf = "noload" },
+        Flag("noload"), Flag("norecovery", "noload") with { AliasOf = "noload" },
         Maybe("barrier", ValueSyntax.Word, "barrier", "0", "1"), Flag("nobarrier", "barrier"),
     ];
 

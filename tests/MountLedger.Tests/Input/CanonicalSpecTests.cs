@@ -54,9 +54,9 @@ public sealed class CanonicalSpecTests
     {
         var policy = Policy with { AllowSuid = true, AllowDev = true };
 
-        Assert.Equal(["dev", "suid"], SpecOf(Options("tmpfs", "t", "suid", "dev"), policy).Options);
-        Assert.Equal(["nodev", "nosuid"], SpecOf(Options("tmpfs", "t"), policy).Options);
-        Assert.Equal(["nodev", "nosuid"], SpecOf(Options("tmpfs", "t", "nosuid", "nodev"), policy).Options);
+        Assert.Equal(new("t", "tmpfs", ["dev", "suid"]), SpecOf(Options("tmpfs", "t", "suid", "dev"), policy));
+        Assert.Equal(new("t", "tmpfs", ["nodev", "nosuid"]), SpecOf(Options("tmpfs", "t"), policy));
+        Assert.Equal(new("t", "tmpfs", ["nodev", "nosuid"]), SpecOf(Options("tmpfs", "t", "nosuid", "nodev"), policy));
     }
 
     [Fact]
@@ -64,7 +64,7 @@ public sealed class CanonicalSpecTests
     {
         var layers = "lowerdir=" + string.Join(':', Enumerable.Range(100, 400).Select(i => $"/l/{i}/fs"));
 
-        Assert.Equal([layers, "nodev", "nosuid"], SpecOf(Options("overlay", "o", layers)).Options);
+        Assert.Equal(new("o", "overlay", [layers, "nodev", "nosuid"]), SpecOf(Options("overlay", "o", layers)));
     }
 
     [Fact]
@@ -76,7 +76,9 @@ public sealed class CanonicalSpecTests
             var rule = pair.Value;
             Assert.Equal(pair.Key, rule.Name);
             Assert.Equal(rule.Need == ValueNeed.Never, rule.Syntax == ValueSyntax.None);
-            Assert.Equal(rule.Syntax is ValueSyntax.Word or ValueSyntax.Words or ValueSyntax.Compression, !rule.Words.IsEmpty);
+            Assert.True(
+                rule.Words.IsEmpty != rule.Syntax is ValueSyntax.Word or ValueSyntax.Words or ValueSyntax.Compression,
+                $"{filesystem.Type} {rule.Name}: words go with a syntax of words");
             Assert.False(rule.IsDefault && rule.Need != ValueNeed.Never, "only a flag can be left out as a default");
             Assert.True(rule.AliasOf is null || filesystem.Options[rule.AliasOf].Group == rule.Group, "an alias is of its own group");
         });

@@ -74,27 +74,41 @@ public sealed class MountStateCodecTests
         var holders = Gen.Elements<ImmutableArray<MountHolder>>([], [new(1, "init", ["cwd"]), new(2, "b", [])]);
 
         return Gen.OneOf(
-            Events(from source in name from option in options from generation in number
-                select new MountEvent.MountRequested(source, "tmpfs", option, generation)),
-            Events(from volume in name from consumer in name from failure in Gen.Elements(Enum.GetValues<OnFailure>())
-                select new MountEvent.AttachmentAdded(volume, consumer, failure)),
-            Events(from volume in name from consumer in name from reason in Gen.Elements(Enum.GetValues<RemovalReason>())
-                select new MountEvent.AttachmentRemoved(volume, consumer, reason)),
-            Events(from generation in number from id in mountId from create in paths
-                select new MountEvent.MountStarted(generation, "boot-1", id, create)),
+            Events(from source in name
+                   from option in options
+                   from generation in number
+                   select new MountEvent.MountRequested(source, "tmpfs", option, generation)),
+            Events(from volume in name
+                   from consumer in name
+                   from failure in Gen.Elements(Enum.GetValues<OnFailure>())
+                   select new MountEvent.AttachmentAdded(volume, consumer, failure)),
+            Events(from volume in name
+                   from consumer in name
+                   from reason in Gen.Elements(Enum.GetValues<RemovalReason>())
+                   select new MountEvent.AttachmentRemoved(volume, consumer, reason)),
+            Events(from generation in number
+                   from id in mountId
+                   from create in paths
+                   select new MountEvent.MountStarted(generation, "boot-1", id, create)),
             Events(from id in mountId from created in paths select new MountEvent.Mounted("boot-1", id, created)),
-            Events(from attempt in number from at in retry from transient in yes
-                select new MountEvent.MountFailed("EIO", "failed", transient, attempt, at)),
+            Events(from attempt in number
+                   from at in retry
+                   from transient in yes
+                   select new MountEvent.MountFailed("EIO", "failed", transient, attempt, at)),
             Events(from id in mountId select new MountEvent.MountAdopted("boot-2", id)),
             Gen.Constant<MountEvent>(new MountEvent.MountKept()),
             Events(from how in mode select new MountEvent.UnmountRequested(how)),
             Events(from how in mode from boot in maybe from id in mountId select new MountEvent.UnmountStarted(how, boot, id)),
             Events(from released in yes from removed in paths select new MountEvent.Unmounted(released, removed)),
-            Events(from busy in holders from attempt in number from at in retry
-                select new MountEvent.UnmountFailed("EBUSY", "busy", true, busy, attempt, at)),
+            Events(from busy in holders
+                   from attempt in number
+                   from at in retry
+                   select new MountEvent.UnmountFailed("EBUSY", "busy", true, busy, attempt, at)),
             Events(from operation in kind select new MountEvent.OperationUncertain(operation, "crash")),
-            Events(from operation in kind from found in Gen.Elements(Enum.GetValues<SettledAs>()) from detail in maybe
-                select new MountEvent.OperationSettled(operation, found, detail)),
+            Events(from operation in kind
+                   from found in Gen.Elements(Enum.GetValues<SettledAs>())
+                   from detail in maybe
+                   select new MountEvent.OperationSettled(operation, found, detail)),
             Events(from option in options from generation in number select new MountEvent.RemountRequested(option, generation)),
             Events(from generation in number select new MountEvent.Remounted(generation)),
             Gen.Constant<MountEvent>(new MountEvent.RemountFailed("EINVAL", "refused")),

@@ -1,5 +1,6 @@
-using System.Runtime.InteropServices;
+using System.Net.Sockets;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using MountLedger.Linux;
 
 namespace MountLedger.Agent;
 
@@ -38,17 +39,32 @@ public static class AgentServer
         app.MapQueries();
         app.MapHosts();
 
-        // Whoever can connect may mount: root alone, until somebody opens the directory or the socket wider.
-        var before = umask(0x3F);
-        try
-        {
-            await app.StartAsync();
-        }
-        finally
-        {
-            umask(before);
-        }
+        // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider.
+        using (new FileCreationMask(Convert.ToUInt32("177", 8))) await app.StartAsync();
         await app.WaitForShutdownAsync();
         return app.Services.GetRequiredService<MountLedgerService>().ExitCode;
+    }
+
+    /// <summary>Makes way for the socket: its directory, and what a dead agent left there.</summary>
+    /// <exception cref="SettingException">Something else is there, or an agent that answers.</exception>
+    private static void PrepareSocket(string path)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        if (!File.Exists(path)) return;
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            probe.Connect(new UnixDomainSocketEndPoint(path));
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
+        {
+            File.Delete(path);
+            return;
+        }
+        catch (SocketException e)
+        {
+            throw new SettingException($"socket: {path} is in the way and is no socket of a dead agent ({e.SocketErrorCode}): remove it or use another path");
+        }
+        throw new SettingException($"socket: another program answers on {path}: stop it or use another path");
     }
 }

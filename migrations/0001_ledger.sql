@@ -128,13 +128,14 @@ create table mountledger.host (
   lease_expires_at timestamptz
 ) with (fillfactor = 50);
 
--- Idempotency keys, kept for 24 hours. answer is the JSON text as it was answered, null while the outcome is not known.
+-- Idempotency keys, kept for 24 hours. version is the stream's after the request's own events; answer is the JSON text as it was answered, null while the outcome is not known.
 create table mountledger.request (
   host text not null,
   key text not null,
   actor text not null,
   body_hash text not null,
   mountpoint text,
+  version bigint,
   status integer,
   answer text,
   created timestamptz not null default clock_timestamp(),

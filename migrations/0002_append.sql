@@ -107,7 +107,7 @@ $$;
 
 -- Appends all events of a batch to one stream, or none. The batch is one document, so that many can be gathered:
 --   host, stream, expected, actor, correlation, causation, epoch, agent, local, requireUp,
---   request {key, actor, bodyHash, mountpoint, status, answer} | null,
+--   request {key, actor, bodyHash, mountpoint, version, status, answer} | null,
 --   events [{id, type, dotnet, data}], mountpoint {…} | null, hostRow {…} | null,
 --   added [{…}] | null, removed [{volume, consumer}] | null, confirmAll
 -- outcome is one of: appended (at, seqs, hashes), conflict (actual: the version), stale-epoch (actual: the epoch),
@@ -115,7 +115,7 @@ $$;
 create function mountledger.ledger_append(
   batch jsonb,
   out outcome text, out actual bigint, out reason text, out at timestamptz, out seqs bigint[], out hashes text[],
-  out request_actor text, out request_body_hash text, out request_mountpoint text, out request_status integer,
+  out request_actor text, out request_body_hash text, out request_mountpoint text, out request_version bigint, out request_status integer,
   out request_answer text)
 language plpgsql as $$
 declare
@@ -143,17 +143,17 @@ declare
 begin
   if v_key is not null then
     -- A key older than its retention is as good as new, whether or not it has been purged.
-    insert into mountledger.request as r (host, key, actor, body_hash, mountpoint, status, answer)
+    insert into mountledger.request as r (host, key, actor, body_hash, mountpoint, version, status, answer)
     values (v_host, v_key, batch #>> '{request,actor}', batch #>> '{request,bodyHash}', batch #>> '{request,mountpoint}',
-      (batch #>> '{request,status}')::integer, batch #>> '{request,answer}')
+      (batch #>> '{request,version}')::bigint, (batch #>> '{request,status}')::integer, batch #>> '{request,answer}')
     on conflict on constraint request_key do update set
-      actor = excluded.actor, body_hash = excluded.body_hash, mountpoint = excluded.mountpoint, status = excluded.status,
-      answer = excluded.answer, created = excluded.created
+      actor = excluded.actor, body_hash = excluded.body_hash, mountpoint = excluded.mountpoint, version = excluded.version,
+      status = excluded.status, answer = excluded.answer, created = excluded.created
       where r.created < excluded.created - interval '24 hours';
     if not found then
       outcome := 'duplicate';
-      select r.actor, r.body_hash, r.mountpoint, r.status, r.answer
-        into request_actor, request_body_hash, request_mountpoint, request_status, request_answer
+      select r.actor, r.body_hash, r.mountpoint, r.version, r.status, r.answer
+        into request_actor, request_body_hash, request_mountpoint, request_version, request_status, request_answer
         from mountledger.request r where r.host = v_host and r.key = v_key;
       return;
     end if;

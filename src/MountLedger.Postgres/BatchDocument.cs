@@ -91,6 +91,7 @@ internal static class BatchDocument
         json.WriteString("actor", request.Actor);
         json.WriteString("bodyHash", request.BodyHash);
         json.WriteString("mountpoint", request.Mountpoint);
+        if (request.Version is { } version) json.WriteNumber("version", version);
         if (request.Status is { } status) json.WriteNumber("status", status);
         json.WriteString("answer", request.Answer);
         json.WriteEndObject();

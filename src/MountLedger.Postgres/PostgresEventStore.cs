@@ -112,7 +112,7 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                 await using var command = new NpgsqlCommand(
                     """
                     select outcome, actual, reason, at, seqs, hashes, request_actor, request_body_hash, request_mountpoint,
-                      request_status, request_answer
+                      request_version, request_status, request_answer
                     from mountledger.ledger_append($1)
                     """,
                     connection) { Parameters = { LedgerRows.Document(document) } };
@@ -133,7 +133,7 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
         {
             await using var command = new NpgsqlCommand(
                 """
-                select key, actor, body_hash, mountpoint, status, answer from mountledger.request
+                select key, actor, body_hash, mountpoint, version, status, answer from mountledger.request
                 where host = $1 and key = $2 and created >= clock_timestamp() - interval '24 hours'
                 """,
                 connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Text(key) } };
@@ -150,7 +150,7 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
         {
             await using var command = new NpgsqlCommand(
                 """
-                select key, actor, body_hash, mountpoint, status, answer
+                select key, actor, body_hash, mountpoint, version, status, answer
                 from mountledger.ledger_save_answer($1, $2, $3, $4, $5, $6, $7)
                 """,
                 connection)
@@ -274,7 +274,7 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
             case "duplicate":
                 return new AppendResult.DuplicateRequest(new StoredRequest(
                     batch.Request!.Key, row.GetString(6), row.GetString(7), LedgerRows.TextOrNull(row, 8),
-                    row.IsDBNull(9) ? null : row.GetInt32(9), LedgerRows.TextOrNull(row, 10)));
+                    row.IsDBNull(9) ? null : row.GetInt64(9), row.IsDBNull(10) ? null : row.GetInt32(10), LedgerRows.TextOrNull(row, 11)));
         }
         var at = row.GetFieldValue<DateTimeOffset>(3);
         var seqs = row.GetFieldValue<long[]>(4);
@@ -291,6 +291,6 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
     }
 
     private static StoredRequest ReadRequest(NpgsqlDataReader row) => new(
-        row.GetString(0), row.GetString(1), row.GetString(2), LedgerRows.TextOrNull(row, 3), row.IsDBNull(4) ? null : row.GetInt32(4),
-        LedgerRows.TextOrNull(row, 5));
+        row.GetString(0), row.GetString(1), row.GetString(2), LedgerRows.TextOrNull(row, 3), row.IsDBNull(4) ? null : row.GetInt64(4),
+        row.IsDBNull(5) ? null : row.GetInt32(5), LedgerRows.TextOrNull(row, 6));
 }

@@ -1,0 +1,102 @@
+using System.CommandLine;
+using System.Globalization;
+using MountLedger.Wire;
+
+namespace MountLedger.Cli.Verbs;
+
+/// <summary><c>mountledger host</c>: the hosts of the ledger, and an operator's choice whether one takes new mounts.</summary>
+internal static class HostVerb
+{
+    private const string Examples = """
+          mountledger host ls
+          mountledger host down --reason "disk replacement"
+          mountledger host up
+        """;
+
+    public static Command Define(CommandLine line)
+    {
+        var command = line.Verb("host", "List hosts; take one down for new mounts, or up again.", Examples, action: null);
+        command.Add(line.Verb("ls", "List the hosts of the ledger and their agents.", "  mountledger host ls\n  mountledger host ls --json", ListAsync));
+        command.Add(Change(line, "up", "Let the host take new mounts again.", "  mountledger host up\n  mountledger host up --host node-2"));
+        command.Add(Change(
+            line, "down", "Refuse new mounts on the host, also after a restart. What is mounted stays; unmounts work.",
+            "  mountledger host down --reason \"disk replacement\""));
+        return command;
+    }
+
+    private static Command Change(CommandLine line, string direction, string description, string examples)
+    {
+        var reason = new Option<string?>("--reason") { Description = "Why; those who are refused read it", HelpName = "TEXT" };
+        var command = line.Verb(direction, description, examples, ChangeAsync);
+        command.Add(reason);
+        return command;
+
+        async Task<int> ChangeAsync(Run run, CancellationToken cancellationToken)
+        {
+            var host = run.Host ?? await OwnHostAsync(run, cancellationToken);
+            var answer = await run.Agent.PostAsync(
+                $"/v1/hosts/{Uri.EscapeDataString(host)}/{direction}", new HostChangeRequest(run.Value(reason)), TimeSpan.Zero,
+                Preconditions.None, cancellationToken);
+            if (run.Json)
+                await run.Output.WriteDocumentAsync(answer.Body);
+            else
+                await run.Output.WriteLineAsync($"host {host} is {direction}");
+            return ExitCode.Done;
+        }
+    }
+
+    private static async Task<int> ListAsync(Run run, CancellationToken cancellationToken)
+    {
+        var query = new Query("/v1/hosts").With("host", run.Host);
+        if (run.Json)
+        {
+            await run.Output.WriteDocumentAsync(await Pages.OneDocumentAsync(run.Agent, query, cancellationToken));
+            return ExitCode.Done;
+        }
+
+        var hosts = await HostsAsync(run, query, cancellationToken);
+        if (hosts.Count == 0)
+        {
+            await run.Output.WriteLineAsync("no hosts");
+            return ExitCode.Done;
+        }
+
+        var table = new Table("HOST", "STATE", "MOUNTPOINTS", "ATTACHMENTS", "EPOCH", "AGENT SINCE", "NOTE");
+        foreach (var host in hosts)
+        {
+            table.Add(
+                host.Host,
+                host.Up ? "up" : "down",
+                host.Mountpoints.ToString(CultureInfo.InvariantCulture),
+                host.Attachments.ToString(CultureInfo.InvariantCulture),
+                host.Agent?.Epoch.ToString(CultureInfo.InvariantCulture) ?? "",
+                host.Agent is { } agent ? Text.Time(agent.StartedAt) : "",
+                host.Up ? "" : $"down since {(host.DownSince is { } since ? Text.Time(since) : "?")} by {host.DownBy ?? "?"}: {host.DownReason ?? "no reason given"}");
+        }
+
+        await run.Output.WriteTableAsync(table);
+        return ExitCode.Done;
+    }
+
+    /// <summary>The agent's own host goes by its name in the path; with several in the ledger the user has to say which.</summary>
+    private static async Task<string> OwnHostAsync(Run run, CancellationToken cancellationToken)
+    {
+        var hosts = await HostsAsync(run, new Query("/v1/hosts"), cancellationToken);
+        return hosts is [var only]
+            ? only.Host
+            : throw new ExitException(
+                ExitCode.BadUsage, $"--host: the ledger has {Text.Count(hosts.Count, "host")} — say which one, 'mountledger host ls' lists them");
+    }
+
+    private static async Task<List<HostView>> HostsAsync(Run run, Query query, CancellationToken cancellationToken)
+    {
+        var hosts = new List<HostView>();
+        await foreach (var page in Pages.ReadAsync(run.Agent, query, cancellationToken))
+        {
+            using var _ = page;
+            hosts.AddRange(Pages.Items(page, AnswerJson.Default.ListOfHostView));
+        }
+
+        return hosts;
+    }
+}

@@ -1,0 +1,44 @@
+using System.Globalization;
+using MountLedger.Wire;
+
+namespace MountLedger.Cli.Verbs;
+
+/// <summary>How mount and unmount tell what came of them.</summary>
+internal static class Outcomes
+{
+    /// <summary>Prints the answer; returns <see cref="ExitCode.Pending"/> when the outcome is still open.</summary>
+    public static async Task<int> TellAsync(Run run, Answer answer, TimeSpan wait)
+    {
+        if (run.Json)
+        {
+            await run.Output.WriteDocumentAsync(answer.Body);
+            return answer.Status == 202 ? ExitCode.Pending : ExitCode.Done;
+        }
+
+        var outcome = answer.Read(AnswerJson.Default.OutcomeView);
+        await run.Output.WriteLineAsync(Line(outcome));
+        if (answer.Status != 202)
+            return ExitCode.Done;
+        throw new ExitException(
+            ExitCode.Pending,
+            string.Create(CultureInfo.InvariantCulture,
+                $"no outcome within {wait.TotalSeconds:0.###} s — the request stays recorded: see 'mountledger status {outcome.Mountpoint}'"),
+            Problems.Holders(outcome.Error));
+    }
+
+    private static string Line(OutcomeView outcome)
+    {
+        var version = string.Create(CultureInfo.InvariantCulture, $"version {outcome.Version}");
+        var holders = Text.Count(outcome.Attachments.IsDefault ? 0 : outcome.Attachments.Length, "attachment");
+        return outcome.Outcome switch
+        {
+            "mounted" => $"mounted {outcome.Mountpoint} ({outcome.Fstype}, {version})",
+            "attached" => $"attached {outcome.Mountpoint} ({outcome.Fstype}, {version}, {holders})",
+            "unmounted" => $"unmounted {outcome.Mountpoint} ({version})",
+            "detached" => $"detached {outcome.Mountpoint} ({version}, {holders} left)",
+            "noop" => $"nothing to do at {outcome.Mountpoint} (no such attachment; {Text.Name(outcome.Phase)}, {version})",
+            "pending" => $"pending {outcome.Mountpoint} ({Text.Name(outcome.Phase)}, {version})",
+            _ => $"{outcome.Outcome} {outcome.Mountpoint} ({Text.Name(outcome.Phase)}, {version})",
+        };
+    }
+}

@@ -7,7 +7,7 @@ internal static class MountFold
 {
     public static MountState Apply(MountState state, MountEvent change, DateTimeOffset at, string actor) => change switch
     {
-        MountEvent.MountRequested e => state with { Spec = e.Spec(), Generation = e.Generation, Error = null },
+        MountEvent.MountRequested e => state with { Spec = e.Spec(), Generation = e.Generation, Error = null, Released = false },
         MountEvent.AttachmentAdded e => Add(state, e, at, actor),
         MountEvent.AttachmentRemoved e => Remove(state, e),
         MountEvent.MountStarted e => state with
@@ -26,7 +26,7 @@ internal static class MountFold
             : Finished(state),
         MountEvent.MountFailed e => Unwanted(Finished(state) with
         {
-            Error = new OperationError(OperationKind.Mount, e.Errno, e.Message, [], e.Attempt, e.RetryAt),
+            Error = new OperationError(OperationKind.Mount, e.Errno, e.Message, [], e.Attempt, e.RetryAt, state.Version + 1),
         }),
         MountEvent.MountAdopted e when state.Spec is { } spec => Confirmed(Finished(state) with
         {
@@ -41,22 +41,24 @@ internal static class MountFold
             Operation = new Operation(
                 OperationKind.Unmount, state.Version + 1, state.Generation, state.Kernel?.Spec, e.BootId, e.MountId, e.Mode, []),
         },
-        MountEvent.Unmounted e => Gone(Finished(state) with { Error = null }, e.DirectoriesRemoved),
+        MountEvent.Unmounted e => Gone(Finished(state) with { Error = null, Released = e.Released }, e.DirectoriesRemoved),
         MountEvent.UnmountFailed e => Finished(state) with
         {
             Error = new OperationError(
                 OperationKind.Unmount, e.Errno, e.Message, e.Holders, e.Attempt,
                 // Somebody asked for another mode while this one was being tried: that one is due at once.
-                state.Operation is { } tried && state.UnmountWanted is { } wanted && wanted != tried.Mode ? null : e.RetryAt),
+                state.Operation is { } tried && state.UnmountWanted is { } wanted && wanted != tried.Mode ? null : e.RetryAt,
+                state.Version + 1),
         },
         MountEvent.OperationUncertain => state with { Uncertain = true },
         MountEvent.OperationSettled e => e.Found == SettledAs.Mounted
             ? Finished(state)
-            : Gone(Finished(state), []),
+            // What a mount that did not take effect may have created on its way is ours.
+            : Gone(Finished(state) with { OwnedDirectories = Union(state.OwnedDirectories, state.Operation?.Directories ?? []) }, []),
         MountEvent.Remounted e => Finished(state) with { Generation = e.Generation },
         MountEvent.RemountFailed e => Finished(state) with
         {
-            Error = new OperationError(OperationKind.Remount, e.Errno, e.Message, [], 1, null),
+            Error = new OperationError(OperationKind.Remount, e.Errno, e.Message, [], 1, null, state.Version + 1),
         },
         MountEvent.DriftDetected e => Drifted(state with { Drift = state.Drift.SetItem(e.Kind, e.Detail) }, e.Kind),
         MountEvent.DriftResolved e => state with { Drift = state.Drift.Remove(e.Kind) },

@@ -37,6 +37,9 @@ public sealed record MountState
     /// <summary>Who left last, and may therefore repeat the unmount with another mode (rule 7).</summary>
     public AttachmentKey? LastHolder { get; init; }
 
+    /// <summary>The last mount here was adopted, and let go without an unmount.</summary>
+    public bool Released { get; init; }
+
     /// <summary>Directories that MountLedger created for this mountpoint, outermost first (rule 6).</summary>
     public ImmutableArray<string> OwnedDirectories { get; init; } = [];
 
@@ -101,6 +104,10 @@ public sealed record Operation(
     OperationKind Kind, long StartedAtVersion, long Generation, MountSpec? Spec, string? BootId, ulong? MountId,
     UnmountMode Mode, ImmutableArray<string> Directories);
 
-/// <summary>The last failure; <paramref name="Attempt"/> counts from 1 and sets the backoff.</summary>
+/// <summary>
+/// The last failure; <paramref name="Attempt"/> counts from 1 and sets the backoff; <paramref name="AtVersion"/>: the
+/// version of the event that recorded it, by which a waiting caller tells its own failure from an older one.
+/// </summary>
 public sealed record OperationError(
-    OperationKind Operation, string Errno, string Message, ImmutableArray<MountHolder> Holders, int Attempt, DateTimeOffset? RetryAt);
+    OperationKind Operation, string Errno, string Message, ImmutableArray<MountHolder> Holders, int Attempt,
+    DateTimeOffset? RetryAt, long AtVersion);

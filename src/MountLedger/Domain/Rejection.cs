@@ -22,7 +22,7 @@ public abstract record Rejection
     }
 
     /// <summary>Rule 11: something that MountLedger did not mount is there, and is not what was asked for.</summary>
-    public sealed record ForeignMount(string Mountpoint, string Found, IReadOnlyList<string> Differing) : Rejection("foreign-mount")
+    public sealed record ForeignMount(string Mountpoint, string Found, IEnumerable<string> Differing) : Rejection("foreign-mount")
     {
         public override string Message =>
             $"{Mountpoint} carries a mount that MountLedger did not make ({Found}); it differs in {string.Join(", ", Differing)}: "
@@ -49,6 +49,12 @@ public abstract record Rejection
         public override string Message =>
             $"{Mountpoint} has {OtherHolders} other attachment{(OtherHolders == 1 ? "" : "s")}: "
             + "a lazy or forced unmount is only for the last one; detach without it";
+    }
+
+    /// <summary>A bound of the attachment projection.</summary>
+    public sealed record TooManyAttachments(string Mountpoint, int Max) : Rejection("too-many-attachments")
+    {
+        public override string Message => $"{Mountpoint} has {Max} attachments, which is the most that one can have: detach some first";
     }
 
     /// <summary>The stream is not at the version that the caller asked for, or keeps changing faster than this command can be decided.</summary>

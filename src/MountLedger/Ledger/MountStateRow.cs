@@ -16,6 +16,7 @@ internal sealed record MountStateRow(
     UnmountMode? UnmountWanted,
     string? LastVolume,
     string? LastConsumer,
+    bool Released,
     ImmutableArray<string> OwnedDirectories,
     OperationError? Error,
     ImmutableSortedDictionary<DriftKind, string?> Drift,
@@ -28,7 +29,7 @@ public static class MountStateCodec
     public static string Encode(MountState state) => JsonSerializer.Serialize(
         new MountStateRow(
             state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UnmountWanted, state.LastHolder?.Volume,
-            state.LastHolder?.Consumer, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused),
+            state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused),
         StoredJson.Context.MountStateRow);
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
@@ -48,6 +49,7 @@ public static class MountStateCodec
             Uncertain = row.Uncertain,
             UnmountWanted = row.UnmountWanted,
             LastHolder = row is { LastVolume: { } volume, LastConsumer: { } consumer } ? new AttachmentKey(volume, consumer) : null,
+            Released = row.Released,
             OwnedDirectories = row.OwnedDirectories.IsDefault ? [] : row.OwnedDirectories,
             Error = row.Error,
             Drift = row.Drift ?? ImmutableSortedDictionary<DriftKind, string?>.Empty,

@@ -71,11 +71,12 @@ public sealed record AttachmentChanges(
 }
 
 /// <summary>
-/// A caller's idempotency key (kept 24 hours), with the SHA-256 of its body (hex). <paramref name="Answer"/> is the
+/// A caller's idempotency key (kept 24 hours), with the SHA-256 of its body (hex). <paramref name="Version"/>: the
+/// stream's version after the request's own events, null when it appended none. <paramref name="Answer"/> is the
 /// JSON that was answered with HTTP status <paramref name="Status"/>, null while the outcome is not known.
 /// </summary>
 public sealed record StoredRequest(
-    string Key, string Actor, string BodyHash, string? Mountpoint, int? Status, string? Answer);
+    string Key, string Actor, string BodyHash, string? Mountpoint, long? Version, int? Status, string? Answer);
 
 /// <summary>What became of an append.</summary>
 public abstract record AppendResult

@@ -60,7 +60,11 @@ public sealed record ObservedMount(
     string Root,
     ImmutableArray<string> MountOptions,
     ImmutableArray<string> SuperOptions,
-    ImmutableArray<string>? Differences);
+    ImmutableArray<string>? Differences)
+{
+    /// <summary>It was compared with a spec and is what that asks for.</summary>
+    public bool Matches => Differences is { IsEmpty: true };
+}
 
 /// <summary>What is at a path: its mounts, the topmost first. Empty: nothing is mounted exactly there.</summary>
 public sealed record Observation(ImmutableArray<ObservedMount> Mounts, bool DirectoryExists)

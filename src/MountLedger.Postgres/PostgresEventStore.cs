@@ -1,0 +1,296 @@
+using System.Collections.Immutable;
+using Npgsql;
+
+namespace MountLedger.Postgres;
+
+/// <summary>The ledger in PostgreSQL: each call is one round trip of one statement, in a transaction of its own.</summary>
+public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
+{
+    private const int PurgeRowsMax = 10_000;
+    private const int PurgeRoundsMax = 1_000;
+
+    private static readonly TimeSpan RequestRetention = TimeSpan.FromHours(24);
+
+    /// <inheritdoc/>
+    public ValueTask<MountState> LoadAsync(StreamKey stream, CancellationToken cancellationToken) => database.RunAsync(
+        $"load {stream}", repeatable: true,
+        async (connection, token) =>
+        {
+            MountState? state;
+            await using (var command = new NpgsqlCommand(
+                $"""
+                select {LedgerRows.StateColumns}
+                from mountledger.mt_streams s
+                left join mountledger.mountpoint m on m.host = s.tenant_id and m.mountpoint = s.id
+                left join lateral (
+                  select {LedgerRows.AttachmentArrays} from mountledger.attachment where host = s.tenant_id and mountpoint = s.id) a on true
+                where s.tenant_id = $1 and s.id = $2
+                """,
+                connection) { Parameters = { LedgerRows.Text(stream.Host), LedgerRows.Text(stream.Id) } })
+            {
+                await using var row = await command.ExecuteReaderAsync(token);
+                if (!await row.ReadAsync(token)) return MountState.Initial(stream);
+                state = LedgerRows.ReadState(row);
+            }
+            return state ?? await FoldAsync(connection, stream, token);
+        },
+        cancellationToken);
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<MountState>> LoadHostAsync(string host, CancellationToken cancellationToken) => await database.RunAsync(
+        $"load the mountpoints of {host}", repeatable: true,
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(
+                $"""
+                select {LedgerRows.StateColumns}
+                from mountledger.mt_streams s
+                left join mountledger.mountpoint m on m.host = s.tenant_id and m.mountpoint = s.id
+                left join (
+                  select mountpoint, {LedgerRows.AttachmentArrays} from mountledger.attachment where host = $1 group by mountpoint) a
+                  on a.mountpoint = s.id
+                where s.tenant_id = $1 and s.id <> '{HostEvent.StreamId}'
+                  and (m.version is distinct from s.version or m.phase <> 'absent' or m.action <> 'none'
+                    or (m.state -> 'drift') is distinct from '{"{}"}'::jsonb)
+                order by s.id
+                """,
+                connection) { Parameters = { LedgerRows.Text(host) } };
+            return await ReadStatesAsync(command, connection, token);
+        },
+        cancellationToken);
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<StreamKey>> ReadWorkListAsync(
+        string host, DateTimeOffset now, CancellationToken cancellationToken) => await database.RunAsync(
+        $"read the work list of {host}", repeatable: true,
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(
+                """
+                select mountpoint from mountledger.mountpoint
+                where host = $1 and action <> 'none' and (due_at is null or due_at <= $2)
+                order by due_at nulls first, mountpoint
+                """,
+                connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Time(now) } };
+            await using var row = await command.ExecuteReaderAsync(token);
+            var work = new List<StreamKey>();
+            while (await row.ReadAsync(token)) work.Add(new StreamKey(host, row.GetString(0)));
+            return work;
+        },
+        cancellationToken);
+
+    /// <inheritdoc/>
+    public ValueTask<HostState> LoadHostStateAsync(string host, CancellationToken cancellationToken) => database.RunAsync(
+        $"load host {host}", repeatable: true,
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(
+                $"select {LedgerRows.HostColumns} from mountledger.host h where h.host = $1", connection)
+            {
+                Parameters = { LedgerRows.Text(host) },
+            };
+            await using var row = await command.ExecuteReaderAsync(token);
+            return await row.ReadAsync(token) ? LedgerRows.ReadHost(row) : HostState.Initial(host);
+        },
+        cancellationToken);
+
+    /// <inheritdoc/>
+    /// <remarks>
+    /// <see cref="RecordedEvent.DataJson"/> of the result is the document as it was written; what is read back later is the same
+    /// document in PostgreSQL's own order of members, which is also what the hash covers.
+    /// </remarks>
+    /// <exception cref="ArgumentException">The batch is inconsistent: no events, or the projection row of the stream is missing.</exception>
+    public ValueTask<AppendResult> AppendAsync(AppendBatch batch, CancellationToken cancellationToken)
+    {
+        Check(batch);
+        var events = ImmutableArray.CreateRange(batch.Events, EncodedEvent.Of);
+        var document = BatchDocument.Encode(batch, events);
+        return database.RunAsync(
+            $"append to {batch.Stream}", repeatable: false,
+            async (connection, token) =>
+            {
+                await using var command = new NpgsqlCommand(
+                    """
+                    select outcome, actual, reason, at, seqs, hashes, request_actor, request_body_hash, request_mountpoint,
+                      request_version, request_status, request_answer
+                    from mountledger.ledger_append($1)
+                    """,
+                    connection) { Parameters = { LedgerRows.Document(document) } };
+                await using var row = await command.ExecuteReaderAsync(token);
+                await row.ReadAsync(token);
+                var result = ReadResult(batch, events, row);
+                // An error of the commit comes after the row: nothing is acknowledged before the reader is at its end.
+                await row.ReadAsync(token);
+                return result;
+            },
+            cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    public ValueTask<StoredRequest?> FindRequestAsync(string host, string key, CancellationToken cancellationToken) => database.RunAsync(
+        $"find a request of {host}", repeatable: true,
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(
+                """
+                select key, actor, body_hash, mountpoint, version, status, answer from mountledger.request
+                where host = $1 and key = $2 and created >= clock_timestamp() - interval '24 hours'
+                """,
+                connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Text(key) } };
+            await using var row = await command.ExecuteReaderAsync(token);
+            return await row.ReadAsync(token) ? ReadRequest(row) : null;
+        },
+        cancellationToken);
+
+    /// <inheritdoc/>
+    public ValueTask<StoredRequest> SaveAnswerAsync(
+        string host, StoredRequest request, CancellationToken cancellationToken) => database.RunAsync(
+        $"keep the answer of a request of {host}", repeatable: true, // the same answer twice is one answer
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(
+                """
+                select key, actor, body_hash, mountpoint, version, status, answer
+                from mountledger.ledger_save_answer($1, $2, $3, $4, $5, $6, $7)
+                """,
+                connection)
+            {
+                Parameters =
+                {
+                    LedgerRows.Text(host), LedgerRows.Text(request.Key), LedgerRows.Text(request.Actor),
+                    LedgerRows.Text(request.BodyHash), LedgerRows.Text(request.Mountpoint),
+                    new() { Value = request.Status is { } status ? status : DBNull.Value, NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Integer },
+                    LedgerRows.Text(request.Answer),
+                },
+            };
+            await using var row = await command.ExecuteReaderAsync(token);
+            await row.ReadAsync(token);
+            var standing = ReadRequest(row);
+            await row.ReadAsync(token);
+            return standing;
+        },
+        cancellationToken);
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<RecordedEvent>> ReadStreamAsync(
+        StreamKey stream, long fromVersion, CancellationToken cancellationToken) => await database.RunAsync(
+        $"read {stream}", repeatable: true,
+        (connection, token) => ReadEventsAsync(connection, stream, fromVersion, token), cancellationToken);
+
+    /// <summary>Deletes the requests that are older than their retention of 24 hours, in portions.</summary>
+    /// <returns>How many there were.</returns>
+    public async Task<long> PurgeRequestsAsync(CancellationToken cancellationToken)
+    {
+        var purged = 0L;
+        for (var round = 0; round < PurgeRoundsMax; round++)
+        {
+            var portion = await database.RunAsync(
+                "purge requests", repeatable: true,
+                async (connection, token) =>
+                {
+                    await using var command = new NpgsqlCommand(
+                        """
+                        delete from mountledger.request where ctid = any (array(
+                          select ctid from mountledger.request where created < clock_timestamp() - $1::interval limit $2 for update skip locked))
+                        """,
+                        connection)
+                    {
+                        Parameters =
+                        {
+                            new() { Value = RequestRetention, NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Interval },
+                            LedgerRows.Number(PurgeRowsMax),
+                        },
+                    };
+                    return await command.ExecuteNonQueryAsync(token);
+                },
+                cancellationToken);
+            purged += portion;
+            if (portion < PurgeRowsMax) break;
+        }
+        return purged;
+    }
+
+    /// <summary>The states of the current result, in its order; what cannot be trusted is folded from its events.</summary>
+    internal static async Task<List<MountState>> ReadStatesAsync(
+        NpgsqlCommand command, NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        var states = new List<MountState>();
+        var damaged = new List<(int Position, StreamKey Stream)>();
+        await using (var row = await command.ExecuteReaderAsync(cancellationToken))
+        {
+            while (await row.ReadAsync(cancellationToken))
+            {
+                var stream = LedgerRows.StreamOf(row);
+                if (LedgerRows.ReadState(row) is not { } state)
+                {
+                    damaged.Add((states.Count, stream));
+                    state = MountState.Initial(stream);
+                }
+                states.Add(state);
+            }
+        }
+        foreach (var (position, stream) in damaged) states[position] = await FoldAsync(connection, stream, cancellationToken);
+        return states;
+    }
+
+    private static async Task<MountState> FoldAsync(NpgsqlConnection connection, StreamKey stream, CancellationToken cancellationToken)
+    {
+        var events = await ReadEventsAsync(connection, stream, fromVersion: 1, cancellationToken);
+        return events.Aggregate(MountState.Initial(stream), (state, recorded) => state.Evolve(recorded));
+    }
+
+    private static async ValueTask<List<RecordedEvent>> ReadEventsAsync(
+        NpgsqlConnection connection, StreamKey stream, long fromVersion, CancellationToken cancellationToken)
+    {
+        await using var command = new NpgsqlCommand(
+            $"""
+            select {LedgerRows.EventColumns} from mountledger.mt_events e
+            where e.tenant_id = $1 and e.stream_id = $2 and e.version >= $3 order by e.version
+            """,
+            connection) { Parameters = { LedgerRows.Text(stream.Host), LedgerRows.Text(stream.Id), LedgerRows.Number(fromVersion) } };
+        await using var row = await command.ExecuteReaderAsync(cancellationToken);
+        var events = new List<RecordedEvent>();
+        while (await row.ReadAsync(cancellationToken)) events.Add(LedgerRows.ReadEvent(row));
+        return events;
+    }
+
+    private static void Check(AppendBatch batch)
+    {
+        if (batch.Events.IsDefaultOrEmpty) throw new ArgumentException("nothing to append", nameof(batch));
+        var isHost = batch.Stream.Id == HostEvent.StreamId;
+        if (isHost != (batch.NewHostState is not null) || isHost == (batch.NewState is not null))
+            throw new ArgumentException($"{batch.Stream} needs the state of its own kind, and only that", nameof(batch));
+        if (batch.NewState is { } state && state.Stream != batch.Stream)
+            throw new ArgumentException($"{batch.Stream} got the state of {state.Stream}", nameof(batch));
+    }
+
+    private static AppendResult ReadResult(AppendBatch batch, ImmutableArray<EncodedEvent> events, NpgsqlDataReader row)
+    {
+        switch (row.GetString(0))
+        {
+            case "conflict": return new AppendResult.Conflict(row.GetInt64(1));
+            case "stale-epoch": return new AppendResult.StaleEpoch(row.GetInt64(1));
+            case "host-down": return new AppendResult.HostDown(LedgerRows.TextOrNull(row, 2));
+            case "duplicate":
+                return new AppendResult.DuplicateRequest(new StoredRequest(
+                    batch.Request!.Key, row.GetString(6), row.GetString(7), LedgerRows.TextOrNull(row, 8),
+                    row.IsDBNull(9) ? null : row.GetInt64(9), row.IsDBNull(10) ? null : row.GetInt32(10), LedgerRows.TextOrNull(row, 11)));
+        }
+        var at = row.GetFieldValue<DateTimeOffset>(3);
+        var seqs = row.GetFieldValue<long[]>(4);
+        var hashes = row.GetFieldValue<string[]>(5);
+        var recorded = ImmutableArray.CreateBuilder<RecordedEvent>(events.Length);
+        for (var i = 0; i < events.Length; i++)
+        {
+            recorded.Add(new RecordedEvent(
+                seqs[i], Guid.Parse(events[i].Id), batch.Stream, batch.ExpectedVersion + i + 1, events[i].Type, batch.Events[i], at,
+                batch.Origin.Actor, batch.Origin.CorrelationId, batch.Origin.CausationId, batch.Origin.Epoch, batch.Origin.Agent,
+                hashes[i], events[i].Data));
+        }
+        return new AppendResult.Appended(recorded.MoveToImmutable());
+    }
+
+    private static StoredRequest ReadRequest(NpgsqlDataReader row) => new(
+        row.GetString(0), row.GetString(1), row.GetString(2), LedgerRows.TextOrNull(row, 3), row.IsDBNull(4) ? null : row.GetInt64(4),
+        row.IsDBNull(5) ? null : row.GetInt32(5), LedgerRows.TextOrNull(row, 6));
+}

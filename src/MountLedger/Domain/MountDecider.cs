@@ -1,0 +1,142 @@
+using System.Collections.Immutable;
+
+namespace MountLedger;
+
+/// <summary>What a command came to: events to record (none for an idempotent repeat), or a rejection.</summary>
+public abstract record Decision
+{
+    private Decision() { }
+
+    public sealed record Accept(ImmutableArray<MountEvent> Events) : Decision;
+
+    public sealed record Reject(Rejection Rejection) : Decision;
+}
+
+/// <summary>
+/// What a decision depends on besides the stream. <paramref name="Occupant"/>: the mount that is at the path although the
+/// ledger knows of none, compared with the wanted spec; <paramref name="HiddenDescendant"/>: a managed mountpoint below.
+/// </summary>
+public sealed record DecisionContext(
+    string BootId, bool HostIsUp = true, string? HostDownReason = null, ObservedMount? Occupant = null,
+    string? HiddenDescendant = null);
+
+/// <summary>
+/// The rules of a mountpoint (section 4 of the contract; the numbers in the comments are its). Pure: the same command on the
+/// same state gives the same answer. What the executor records as outcomes is in <see cref="OutcomeRules"/>.
+/// </summary>
+public static class MountDecider
+{
+    /// <summary>How many attachments one mountpoint can have.</summary>
+    public const int AttachmentsMax = 10_000;
+
+    public static Decision Decide(MountCommand command, MountState state, DecisionContext context)
+    {
+        if (command.ExpectedVersion is { } expected && expected != state.Version)
+            return Reject(new Rejection.VersionConflict(state.Mountpoint, expected, state.Version));
+
+        return command switch
+        {
+            MountCommand.Mount mount => Attach(mount, state, context),
+            MountCommand.Unmount unmount => Detach(unmount, state),
+            _ => throw new ArgumentOutOfRangeException(nameof(command), command, "not a command of a mountpoint"),
+        };
+    }
+
+    private static Decision Attach(MountCommand.Mount command, MountState state, DecisionContext context)
+    {
+        var differing = state.Spec is { } current ? command.Spec.DifferencesFrom(current) : [];
+        if (!state.Attachments.IsEmpty && differing.Count > 0) // rule 4
+            return Reject(new Rejection.SpecConflict(state.Mountpoint, state.Spec!, command.Spec, differing));
+
+        if (state.Attachments.ContainsKey(command.Attachment)) return Accept(); // rule 3
+
+        if (!context.HostIsUp) // rule 12
+            return Reject(new Rejection.HostUnavailable(state.Stream.Host, context.HostDownReason));
+
+        if (state.Attachments.Count >= AttachmentsMax)
+            return Reject(new Rejection.TooManyAttachments(state.Mountpoint, AttachmentsMax));
+
+        var added = new MountEvent.AttachmentAdded(
+            command.Attachment.Volume, command.Attachment.Consumer, command.OnFailure);
+        if (!state.Attachments.IsEmpty) return Accept(added); // rule 2
+
+        var requested = new MountEvent.MountRequested(
+            command.Spec.Source, command.Spec.FsType, command.Spec.Options, state.Generation + 1);
+        return state is { Kernel: null, Operation: null, Uncertain: false }
+            ? FirstAttach(state, context, requested, added)
+            : AttachWhileLeaving(command, state, requested, added);
+    }
+
+    /// <summary>Rules 1, 11 and 14: nothing of ours is there.</summary>
+    private static Decision FirstAttach(
+        MountState state, DecisionContext context, MountEvent.MountRequested requested, MountEvent.AttachmentAdded added)
+    {
+        if (context.HiddenDescendant is { } descendant)
+            return Reject(new Rejection.WouldHide(state.Mountpoint, descendant));
+
+        if (context.Occupant is not { } occupant) return Accept(requested, added);
+
+        if (!occupant.Matches)
+        {
+            return Reject(new Rejection.ForeignMount(
+                state.Mountpoint, $"{occupant.FsType} {occupant.Source}", occupant.Differences ?? ["source"]));
+        }
+        var adopted = new MountEvent.MountAdopted(context.BootId, occupant.MountId);
+        return state.Drift.ContainsKey(DriftKind.Foreign)
+            ? Accept(requested, added, adopted, new MountEvent.DriftResolved(DriftKind.Foreign, "adopted"))
+            : Accept(requested, added, adopted);
+    }
+
+    /// <summary>Rule 8: the last holder is gone, but the mount (or an operation on it) is not.</summary>
+    private static Decision.Accept AttachWhileLeaving(
+        MountCommand.Mount command, MountState state, MountEvent.MountRequested requested, MountEvent.AttachmentAdded added)
+    {
+        var events = ImmutableArray.CreateBuilder<MountEvent>(3);
+        if (state.Spec != command.Spec) events.Add(requested);
+        events.Add(added);
+        // An operation in flight is waited for; only a mount that nobody is touching can be kept here and now.
+        var untouched = state is { Kernel: not null, Operation: null, Uncertain: false };
+        if (untouched && state.Kernel!.Spec == command.Spec) events.Add(new MountEvent.MountKept());
+        return new Decision.Accept(events.ToImmutable());
+    }
+
+    private static Decision Detach(MountCommand.Unmount command, MountState state)
+    {
+        var known = state.Attachments.ContainsKey(command.Attachment);
+        var others = state.Attachments.Count - (known ? 1 : 0);
+        if (command.Mode != UnmountMode.Normal && others > 0) // rule 7
+            return Reject(new Rejection.InUse(state.Mountpoint, others));
+
+        if (!known)
+        {
+            return MayEscalate(command, state)
+                ? Accept(new MountEvent.UnmountRequested(command.Mode))
+                : Accept(); // rule 7: noop, and the kernel is never touched
+        }
+
+        var removed = new MountEvent.AttachmentRemoved(
+            command.Attachment.Volume, command.Attachment.Consumer, RemovalReason.Detached);
+        if (others > 0) return Accept(removed); // rule 5
+
+        // rule 6
+        return state switch
+        {
+            { Kernel: null, Operation: null, Uncertain: false } => Accept(removed),
+            { Kernel.Adopted: true, Operation: null, Uncertain: false } =>
+                Accept(removed, new MountEvent.Unmounted(Released: true, DirectoriesRemoved: [])),
+            _ => Accept(removed, new MountEvent.UnmountRequested(command.Mode)),
+        };
+    }
+
+    /// <summary>Rule 7's exception: the last holder repeats the pending unmount as lazy or forced.</summary>
+    private static bool MayEscalate(MountCommand.Unmount command, MountState state) =>
+        command.Mode != UnmountMode.Normal
+        && state.Attachments.IsEmpty
+        && state.LastHolder == command.Attachment
+        && state.UnmountWanted is { } wanted
+        && (wanted != command.Mode || state.Error is { Operation: OperationKind.Unmount, RetryAt: not null });
+
+    private static Decision.Accept Accept(params ReadOnlySpan<MountEvent> events) => new([.. events]);
+
+    private static Decision.Reject Reject(Rejection rejection) => new(rejection);
+}

@@ -1,0 +1,93 @@
+using System.Collections.Immutable;
+
+namespace MountLedger;
+
+/// <summary>
+/// What the executor records for what it saw: pure, and decided again on the newest state when the append conflicts with
+/// somebody who attached or detached meanwhile.
+/// </summary>
+public static class OutcomeRules
+{
+    public const int RetryDelayMinMs = 500;
+    public const int RetryDelayMaxMs = 120_000;
+
+    /// <summary>Exponential backoff (rule 9): 0.5 s, 1 s, 2 s … at most 2 min. <paramref name="attempt"/> counts from 1.</summary>
+    public static TimeSpan RetryDelay(int attempt) =>
+        TimeSpan.FromMilliseconds(Math.Min(RetryDelayMaxMs, RetryDelayMinMs * Math.Pow(2, Math.Min(attempt - 1, 20))));
+
+    /// <summary>The mount holds; what was reported missing is no longer.</summary>
+    public static ImmutableArray<MountEvent> Mounted(
+        MountState state, string bootId, ulong? mountId, ImmutableArray<string> directoriesCreated) =>
+        [new MountEvent.Mounted(bootId, mountId, directoriesCreated), .. Repaired(state)];
+
+    public static ImmutableArray<MountEvent> Adopted(MountState state, string bootId, ulong? mountId) =>
+    [
+        new MountEvent.MountAdopted(bootId, mountId), .. Repaired(state),
+        .. state.Drift.ContainsKey(DriftKind.Foreign) ? [new MountEvent.DriftResolved(DriftKind.Foreign, "adopted")] : ImmutableArray<MountEvent>.Empty,
+    ];
+
+    /// <summary>
+    /// Rule 9: the failure, and with it everybody who was never confirmed and did not ask for retries. Tried again only
+    /// when somebody is left.
+    /// </summary>
+    public static ImmutableArray<MountEvent> MountFailed(MountState state, KernelError error, DateTimeOffset now)
+    {
+        var attempt = AttemptOf(state, OperationKind.Mount);
+        var forgotten = state.Attachments.Values
+            .Where(attachment => !attachment.Confirmed && attachment.OnFailure == OnFailure.Forget)
+            .Select(attachment => (MountEvent)new MountEvent.AttachmentRemoved(
+                attachment.Volume, attachment.Consumer, RemovalReason.MountFailed))
+            .ToImmutableArray();
+        DateTimeOffset? retryAt = forgotten.Length < state.Attachments.Count ? now + RetryDelay(attempt) : null;
+        return [new MountEvent.MountFailed(error.Errno, error.Message, error.Transient, attempt, retryAt), .. forgotten];
+    }
+
+    /// <summary>Rule 10: the mount stays, and is tried again.</summary>
+    public static ImmutableArray<MountEvent> UnmountFailed(MountState state, KernelError error, DateTimeOffset now)
+    {
+        var attempt = AttemptOf(state, OperationKind.Unmount);
+        return
+        [
+            new MountEvent.UnmountFailed(
+                error.Errno, error.Message, error.Transient, error.Holders, attempt, now + RetryDelay(attempt)),
+        ];
+    }
+
+    /// <summary>Rule 13: what a look at the kernel says of an operation whose outcome nobody recorded.</summary>
+    public static ImmutableArray<MountEvent> Settled(MountState state, Observation found, KernelIdentity identity)
+    {
+        if (state.Operation is not { } operation)
+            return [new MountEvent.OperationSettled(OperationKind.Mount, SettledAs.Absent, "no operation is recorded")];
+
+        var ours = OursAmong(found, operation, identity);
+        return operation.Kind switch
+        {
+            OperationKind.Unmount when ours is null => [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])],
+            OperationKind.Mount when ours is not null => Mounted(state, identity.BootId, ours.MountId, operation.Directories),
+            _ when ours is not null => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Mounted, null)],
+            _ when found.Top is { } foreign =>
+                [new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, $"{foreign.FsType} {foreign.Source}")],
+            _ => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Absent, null)],
+        };
+    }
+
+    /// <summary>
+    /// The mount of this operation among what is at its path, however deep in a stack. Without unique ids (older
+    /// kernels), one that was made in this boot and matches the spec.
+    /// </summary>
+    public static ObservedMount? OursAmong(Observation found, Operation operation, KernelIdentity identity)
+    {
+        if (operation.BootId != identity.BootId) return null;
+        return operation.MountId is { } id
+            ? found.Mounts.FirstOrDefault(mount => mount.MountId == id)
+            : found.Mounts.FirstOrDefault(mount => mount.Matches);
+    }
+
+    private static ImmutableArray<MountEvent> Repaired(MountState state) =>
+        state.Drift.ContainsKey(DriftKind.Missing)
+            ? [new MountEvent.DriftResolved(DriftKind.Missing, "mounted again")]
+            : [];
+
+    private static int AttemptOf(MountState state, OperationKind kind) =>
+        state.Error is { } error && error.Operation == kind ? error.Attempt + 1 : 1;
+}

@@ -1,0 +1,279 @@
+using System.Collections.Immutable;
+
+namespace MountLedger;
+
+/// <summary>Limits of the command handler.</summary>
+public sealed record HandlerOptions
+{
+    /// <summary>How often a command is decided again because somebody else appended first.</summary>
+    public int AppendAttemptsMax { get; init; } = 50;
+}
+
+/// <summary>
+/// From a command to its recorded outcome: fold, decide, append; a conflict decides again. When the decision asks for an
+/// operation that can begin at once, its start is part of the same append, so that a mount costs two commits. The caller
+/// then waits for the state that answers it, or for its own patience to end: what is recorded stays recorded.
+/// </summary>
+public sealed class CommandHandler(
+    AgentIdentity agent, IMountHost host, LiveStates live, MountJournal journal, MountOperator @operator, MountExecutor executor,
+    HostSwitch hostSwitch, RequestReplay replay, TimeProvider time, HandlerOptions options)
+{
+    /// <exception cref="LedgerUnavailableException">
+    /// The ledger is away; whether anything was recorded is unknown, and the same command may be given again.
+    /// </exception>
+    public async Task<CommandResult> HandleAsync(MountCommand command, CancellationToken cancellationToken)
+    {
+        if (journal.IsFenced)
+            throw new LedgerUnavailableException($"host {agent.Host} is served by another agent now: this one was superseded");
+        if (command.Stream.Host != agent.Host)
+            throw new ArgumentException($"this agent serves host {agent.Host}, not {command.Stream.Host}", nameof(command));
+
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        using var alarm = command.Wait > TimeSpan.Zero
+            ? time.CreateTimer(_ => patience.Cancel(), null, command.Wait, Timeout.InfiniteTimeSpan)
+            : null;
+
+        if (command.Request is not { } request) return await DecideAsync(command, patience.Token);
+
+        if (await replay.FindAsync(command, request, patience.Token) is { } earlier) return earlier;
+        return await replay.KeepAsync(command, request, await DecideAsync(command, patience.Token));
+    }
+
+    private async Task<CommandResult> DecideAsync(MountCommand command, CancellationToken patience)
+    {
+        var mountpoint = command.Stream.Id;
+        var mayWait = command.Wait > TimeSpan.Zero;
+        for (var attempt = 0; attempt < options.AppendAttemptsMax; attempt++)
+        {
+            var state = await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
+            if (MountDecider.Decide(command, state, Context(state)) is not Decision.Accept accepted)
+            {
+                // Nothing is refused on the word of a state that may be old.
+                state = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
+                if (MountDecider.Decide(command, state, Context(state)) is Decision.Reject rejected)
+                    return new CommandResult.Rejected(rejected.Rejection, state);
+                continue;
+            }
+
+            var action = accepted.Events.IsEmpty
+                ? ActionKind.None
+                : MountFlow.NextAction(journal.Fold(state, accepted.Events, command.Actor)).Kind;
+            var pass = action is ActionKind.Mount or ActionKind.Unmount ? executor.Gate.TryEnter(mountpoint) : null;
+
+            // The first mount of a mountpoint is decided by who holds it: only then it is known what is at the path. If
+            // somebody else holds it, either it becomes free or the state changes, and both let us decide again.
+            if (pass is null && action == ActionKind.Mount && mayWait)
+            {
+                pass = await WaitForTurnAsync(state, patience);
+                mayWait = !patience.IsCancellationRequested;
+                if (pass is null) continue;
+            }
+
+            Tried? tried;
+            try
+            {
+                tried = pass is null
+                    ? await AppendAsync(command)
+                    : await AppendWithStartAsync(command, pass);
+            }
+            catch
+            {
+                pass?.Dispose();
+                throw;
+            }
+            if (tried is not Tried.HandedOver) pass?.Dispose();
+            if (tried is not null) return await AnswerAsync(tried, command, patience);
+        }
+        var actual = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
+        return new CommandResult.Rejected(new Rejection.VersionConflict(mountpoint, null, actual.Version), actual);
+    }
+
+    /// <summary>Records what does not begin an operation here and now.</summary>
+    /// <returns>Null: it has to be decided again.</returns>
+    private async Task<Tried?> AppendAsync(MountCommand command)
+    {
+        var mountpoint = command.Stream.Id;
+        using var turn = await journal.EnterAsync(mountpoint);
+        var state = await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
+        if (MountDecider.Decide(command, state, Context(state)) is not Decision.Accept { Events: var events }) return null;
+        if (events.IsEmpty) return AlreadySo(command, state);
+
+        var result = await AppendAsync(command, state, events);
+        if (result is not AppendResult.Appended appended) return await NotAppendedAsync(command, result, state);
+
+        @operator.ActFor(mountpoint, Cause(command, appended));
+        executor.Wake(mountpoint);
+        return new Tried.Recorded(await NewestAsync(mountpoint), appended.Events[^1].Version);
+    }
+
+    /// <summary>
+    /// Records what may begin an operation, together with its start; the caller holds the mountpoint. What is at the path
+    /// is looked at first, and a mount is prepared, so that the append comes last and a conflict loses nothing.
+    /// </summary>
+    private async Task<Tried?> AppendWithStartAsync(MountCommand command, PathGate.Pass pass)
+    {
+        var mountpoint = command.Stream.Id;
+        var state = await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
+        var context = Context(state);
+        var decision = MountDecider.Decide(command, state, context);
+        if (command is MountCommand.Mount mount && NeedsLook(decision, state))
+        {
+            var seen = await host.ObserveAsync(mountpoint, mount.Spec, CancellationToken.None);
+            decision = MountDecider.Decide(command, state, context with { Occupant = seen.Top });
+        }
+        if (decision is Decision.Reject rejected) return new Tried.Answered(new CommandResult.Rejected(rejected.Rejection, state));
+
+        var events = ((Decision.Accept)decision).Events;
+        if (events.IsEmpty) return AlreadySo(command, state);
+
+        var (start, prepared) = await BeginAsync(command, state, events);
+        var result = await AppendOrDiscardAsync(command, state, start is null ? events : events.Add(start), prepared);
+        if (result is not AppendResult.Appended appended) return await NotAppendedAsync(command, result, state);
+
+        var newest = await NewestAsync(mountpoint);
+        executor.Continue(pass, newest, prepared, Cause(command, appended));
+        return new Tried.HandedOver(newest, appended.Events[^1].Version);
+    }
+
+    private async Task<AppendResult> AppendOrDiscardAsync(
+        MountCommand command, MountState state, ImmutableArray<MountEvent> events, PreparedMount? prepared)
+    {
+        AppendResult? result = null;
+        try
+        {
+            using var turn = await journal.EnterAsync(state.Mountpoint);
+            return result = await AppendAsync(command, state, events);
+        }
+        finally
+        {
+            if (prepared is not null && result is not AppendResult.Appended) await host.DiscardAsync(prepared);
+        }
+    }
+
+    private ValueTask<AppendResult> AppendAsync(MountCommand command, MountState state, ImmutableArray<MountEvent> events) =>
+        // Never cancelled: a caller that goes away must not leave it open whether its request was recorded.
+        journal.AppendAsync(
+            state, events, agent.For(command.Actor, command.Id), requireHostUp: command is MountCommand.Mount,
+            RowOf(command, state, events), CancellationToken.None);
+
+    private AppendOrigin Cause(MountCommand command, AppendResult.Appended appended) =>
+        agent.For(command.Actor, command.Id, appended.Events[^1].Id.ToString());
+
+    private ValueTask<MountState> NewestAsync(string mountpoint) =>
+        journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
+
+    /// <summary>An idempotent repeat: of a mount the same answer, which may still be on its way (rule 3); else nothing to do (rule 7).</summary>
+    private static Tried AlreadySo(MountCommand command, MountState state) => command is MountCommand.Mount
+        ? new Tried.Recorded(state, state.Version)
+        : new Tried.Answered(new CommandResult.Done(Outcome.Noop, state));
+
+    /// <summary>
+    /// The start event to append with the decision, when its operation can begin at once. A mount is prepared for it
+    /// first, if that leaves no trace: tmpfs, bind and overlay exist only in memory until they are attached, while a block filesystem's
+    /// journal is replayed by preparing it, which must not happen before the request is recorded.
+    /// </summary>
+    private async Task<(MountEvent? Start, PreparedMount? Prepared)> BeginAsync(
+        MountCommand command, MountState state, ImmutableArray<MountEvent> events)
+    {
+        var folded = journal.Fold(state, events, command.Actor);
+        var action = MountFlow.NextAction(folded);
+        if (!action.IsDue(time.GetUtcNow()) || !@operator.MayBegin(action.Kind, folded)) return (null, null);
+        switch (action.Kind)
+        {
+            case ActionKind.Unmount:
+                return (MountOperator.UnmountStarted(folded), null);
+            case ActionKind.Mount when folded.Spec is { FsType: "tmpfs" or "ramfs" or "bind" or "overlay" } spec:
+                // What goes wrong here goes wrong again in the executor, which records it.
+                return await host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None) is PrepareResult.Ready ready
+                    ? (@operator.Started(ready.Mount, folded.Generation), ready.Mount)
+                    : (null, null);
+            default:
+                return (null, null);
+        }
+    }
+
+    private async Task<Tried?> NotAppendedAsync(
+        MountCommand command, AppendResult result, MountState state)
+    {
+        switch (result)
+        {
+            case AppendResult.HostDown down:
+                return new Tried.Answered(new CommandResult.Rejected(new Rejection.HostUnavailable(agent.Host, down.Reason), state));
+            case AppendResult.StaleEpoch stale:
+                throw new LedgerUnavailableException(
+                    $"host {agent.Host} is served by another agent now (epoch {stale.CurrentEpoch}): this one was superseded");
+            case AppendResult.DuplicateRequest duplicate:
+                return new Tried.Answered(await replay.AnswerAsync(command, duplicate.Existing, CancellationToken.None));
+            default:
+                return null; // A conflict: decide again.
+        }
+    }
+
+    private async Task<CommandResult> AnswerAsync(Tried tried, MountCommand command, CancellationToken patience) => tried switch
+    {
+        Tried.Answered answered => answered.Result,
+        Tried.Recorded recorded => await WaitForOutcomeAsync(command, recorded.State, recorded.Version, patience),
+        Tried.HandedOver recorded => await WaitForOutcomeAsync(command, recorded.State, recorded.Version, patience),
+        _ => throw new InvalidOperationException("nothing was tried"),
+    };
+
+    private async Task<CommandResult> WaitForOutcomeAsync(
+        MountCommand command, MountState state, long version, CancellationToken patience)
+    {
+        if (OutcomeOf.Command(command, state, version) is { } already) return already;
+        if (command.Wait <= TimeSpan.Zero) return new CommandResult.Pending(state);
+        try
+        {
+            var settled = await live.WaitAsync(
+                state.Mountpoint, newest => OutcomeOf.Command(command, newest, version) is not null, patience);
+            return OutcomeOf.Command(command, settled, version)!;
+        }
+        catch (OperationCanceledException)
+        {
+            return new CommandResult.Pending(live.TryGet(state.Mountpoint, out var newest) ? newest : state);
+        }
+    }
+
+    /// <summary>Enters the mountpoint, or returns null when its state changed or the caller's patience ended first.</summary>
+    private async Task<PathGate.Pass?> WaitForTurnAsync(MountState seen, CancellationToken patience)
+    {
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(patience);
+        var turn = executor.Gate.EnterAsync(seen.Mountpoint, either.Token);
+        var change = live.WaitAsync(seen.Mountpoint, newest => newest.Version != seen.Version, either.Token);
+        await Task.WhenAny(turn, change);
+        await either.CancelAsync();
+        await Task.WhenAny(change); // Its cancellation is not news.
+        try
+        {
+            return await turn;
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+    }
+
+    private static bool NeedsLook(Decision decision, MountState state) =>
+        state is { Kernel: null, Operation: null, Uncertain: false }
+        && decision is Decision.Accept accept && accept.Events.OfType<MountEvent.MountRequested>().Any();
+
+    private DecisionContext Context(MountState state) => new(
+        host.Identity.BootId, hostSwitch.IsUp, hostSwitch.State.DownReason,
+        HiddenDescendant: live.DescendantsOf(state.Mountpoint).FirstOrDefault(below => below.Phase != Phase.Absent)?.Mountpoint);
+
+    private static StoredRequest? RowOf(MountCommand command, MountState state, ImmutableArray<MountEvent> events) =>
+        command.Request is { } request
+            ? new StoredRequest(
+                request.Key, command.Actor, request.BodyHash, state.Mountpoint, state.Version + events.Length, Status: null, Answer: null)
+            : null;
+
+    private abstract record Tried
+    {
+        public sealed record Answered(CommandResult Result) : Tried;
+
+        public sealed record Recorded(MountState State, long Version) : Tried;
+
+        /// <summary>Recorded, and the executor has taken over the pass.</summary>
+        public sealed record HandedOver(MountState State, long Version) : Tried;
+    }
+}

@@ -1,0 +1,111 @@
+using System.Collections.Immutable;
+using Microsoft.Extensions.Logging;
+
+namespace MountLedger;
+
+/// <summary>
+/// Everything that serves one host, put together over the three seams: commands, executor, reconciler. The life of an
+/// agent without its database server, its sockets and its lock.
+/// </summary>
+public sealed class HostNode : IAsyncDisposable
+{
+    private readonly IEventStore _store;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+
+    /// <param name="agent">Who serves the host, with the epoch that the ledger gave it.</param>
+    /// <param name="store">The ledger.</param>
+    /// <param name="host">The kernel.</param>
+    /// <param name="hostState">The host's state as loaded from the ledger.</param>
+    /// <param name="roots">The directories below which everything mounted is ours or foreign.</param>
+    public HostNode(
+        AgentIdentity agent, IEventStore store, IMountHost host, HostState hostState, ImmutableArray<string> roots, TimeProvider time,
+        ILogger logger, ExecutorOptions? executorOptions = null, HandlerOptions? handlerOptions = null)
+    {
+        (Agent, _store, _time, _logger) = (agent, store, time, logger);
+        Live = new LiveStates();
+        Host = new HostSwitch(hostState);
+        Journal = new MountJournal(store, Live, agent, time, logger);
+        var @operator = new MountOperator(agent, host, Live, Journal, Host, time, logger);
+        Executor = new MountExecutor(agent, store, Live, Journal, @operator, time, executorOptions ?? new(), logger);
+        Commands = new CommandHandler(
+            agent, host, Live, Journal, @operator, Executor, Host, new RequestReplay(store, Live), time, handlerOptions ?? new());
+        HostCommands = new HostHandler(agent, store, Host);
+        Reconciler = new Reconciler(agent, store, host, Live, Journal, roots, time, logger);
+    }
+
+    public AgentIdentity Agent { get; }
+    public LiveStates Live { get; }
+    public HostSwitch Host { get; }
+    public MountJournal Journal { get; }
+    public MountExecutor Executor { get; }
+    public CommandHandler Commands { get; }
+    public HostHandler HostCommands { get; }
+    public Reconciler Reconciler { get; }
+
+    /// <summary>Compares ledger and kernel, then begins to act. Commands may be given from then on.</summary>
+    public async Task<ReconcileReport> StartAsync(CancellationToken cancellationToken)
+    {
+        var report = await Reconciler.RunAsync(cancellationToken);
+        Executor.Start();
+        return report;
+    }
+
+    /// <summary>Handles a command of a mountpoint.</summary>
+    public Task<CommandResult> HandleAsync(MountCommand command, CancellationToken cancellationToken) =>
+        Commands.HandleAsync(command, cancellationToken);
+
+    /// <summary>Handles an operator's choice about the host; what waited for it goes on.</summary>
+    public async Task<HostState> HandleAsync(HostCommand command)
+    {
+        var (state, changed) = await HostCommands.HandleAsync(command);
+        if (changed) WakeAll();
+        return state;
+    }
+
+    /// <summary>
+    /// Somebody else appended to this stream. Only tells the executor where to look, so that a doubled or false call does no harm.
+    /// </summary>
+    public async Task OnAppendedElsewhereAsync(string streamId, CancellationToken cancellationToken)
+    {
+        if (streamId != HostEvent.StreamId)
+        {
+            Executor.Wake(streamId, reload: true);
+            return;
+        }
+        try
+        {
+            Host.Publish(await _store.LoadHostStateAsync(Agent.Host, cancellationToken));
+            WakeAll();
+        }
+        catch (LedgerUnavailableException e)
+        {
+            _logger.WorkListUnreadable(e.Message);
+        }
+    }
+
+    /// <summary>Wake-ups may have been missed: looks at everything that waits for work.</summary>
+    public async Task OnWakeUpsMissedAsync(CancellationToken cancellationToken)
+    {
+        await OnAppendedElsewhereAsync(HostEvent.StreamId, cancellationToken);
+        try
+        {
+            foreach (var stream in await _store.ReadWorkListAsync(Agent.Host, _time.GetUtcNow(), cancellationToken))
+                Executor.Wake(stream.Id, reload: true);
+        }
+        catch (LedgerUnavailableException e)
+        {
+            _logger.WorkListUnreadable(e.Message);
+        }
+    }
+
+    /// <summary>Lets running operations finish within the deadline; mounts stay in place.</summary>
+    public Task StopAsync(TimeSpan deadline) => Executor.StopAsync(deadline);
+
+    public ValueTask DisposeAsync() => Executor.DisposeAsync();
+
+    private void WakeAll()
+    {
+        foreach (var state in Live.Present()) Executor.Wake(state.Mountpoint);
+    }
+}

@@ -1,0 +1,45 @@
+using Microsoft.Extensions.Logging;
+
+namespace MountLedger;
+
+/// <summary>Every log message of the core, in one place: what an operator may find in the agent's log.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(100, LogLevel.Warning, "mount {Mountpoint} ({Spec}) failed: {Errno}: {Message}")]
+    public static partial void MountFailed(this ILogger logger, string mountpoint, MountSpec spec, string errno, string message);
+
+    [LoggerMessage(101, LogLevel.Warning, "unmount {Mountpoint} failed: {Errno}: {Message}")]
+    public static partial void UnmountFailed(this ILogger logger, string mountpoint, string errno, string message);
+
+    [LoggerMessage(102, LogLevel.Warning, "{Operation} of {Mountpoint} has an unknown outcome: {Reason}")]
+    public static partial void OutcomeUnknown(this ILogger logger, OperationKind operation, string mountpoint, string reason);
+
+    [LoggerMessage(103, LogLevel.Information, "{Operation} of {Mountpoint} settled by looking: {Result}")]
+    public static partial void Settled(this ILogger logger, OperationKind operation, string mountpoint, string result);
+
+    [LoggerMessage(104, LogLevel.Warning, "the outcome of an operation on {Mountpoint} cannot be recorded yet, trying again: {Reason}")]
+    public static partial void OutcomeKept(this ILogger logger, string mountpoint, string reason);
+
+    [LoggerMessage(105, LogLevel.Critical, "host {Host} is served by epoch {Current}, this agent has {Mine}: it stops acting on the kernel")]
+    public static partial void Fenced(this ILogger logger, string host, long current, long mine);
+
+    [LoggerMessage(106, LogLevel.Error, "work on {Mountpoint} stopped with an error of the program; the slow poll will take it up again")]
+    public static partial void DriveFailed(this ILogger logger, string mountpoint, Exception exception);
+
+    [LoggerMessage(107, LogLevel.Warning, "the ledger cannot be read for work on {Mountpoint}: {Reason}")]
+    public static partial void WorkUnreadable(this ILogger logger, string mountpoint, string reason);
+
+    [LoggerMessage(108, LogLevel.Warning, "the work list cannot be read: {Reason}")]
+    public static partial void WorkListUnreadable(this ILogger logger, string reason);
+
+    [LoggerMessage(110, LogLevel.Warning, "drift {Kind} at {Mountpoint}: {Detail}")]
+    public static partial void Drift(this ILogger logger, DriftKind kind, string mountpoint, string? detail);
+
+    [LoggerMessage(111, LogLevel.Information,
+        "reconciled {Mountpoints} mountpoints with {Mounts} mounts in {ElapsedMs} ms: {Missing} missing, {Foreign} foreign, {Unsettled} to settle")]
+    public static partial void Reconciled(
+        this ILogger logger, int mountpoints, int mounts, long elapsedMs, int missing, int foreign, int unsettled);
+
+    [LoggerMessage(112, LogLevel.Warning, "{Running} operations still run after the shutdown deadline; the next start settles them")]
+    public static partial void LeftRunning(this ILogger logger, int running);
+}

@@ -1,0 +1,270 @@
+using System.Collections.Concurrent;
+using System.Collections.Immutable;
+using Microsoft.Extensions.Logging;
+
+namespace MountLedger;
+
+/// <summary>
+/// One step of work on one mountpoint: record the start, act on the kernel, record the outcome. The caller holds the
+/// mountpoint (<see cref="PathGate"/>). Every method says by its result whether there may be more to do.
+/// </summary>
+public sealed class MountOperator(
+    AgentIdentity agent, IMountHost host, LiveStates live, MountJournal journal, HostSwitch hostSwitch, TimeProvider time, ILogger logger)
+{
+    private readonly ConcurrentDictionary<string, AppendOrigin> _causes = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, Task> _running = new(StringComparer.Ordinal);
+    private volatile bool _stopping;
+
+    /// <summary>Remembers on whose behalf the next operation on a mountpoint will be.</summary>
+    public void ActFor(string mountpoint, AppendOrigin origin) => _causes[mountpoint] = origin;
+
+    /// <summary>On whose behalf an operation on a mountpoint is; the agent's own unless a command asked for it.</summary>
+    public AppendOrigin CauseOf(string mountpoint) => _causes.GetValueOrDefault(mountpoint) ?? agent.Own();
+
+    /// <summary>From now on no operation begins; running ones go on.</summary>
+    public void Stop() => _stopping = true;
+
+    /// <summary>The operations whose start is recorded and whose outcome is not yet.</summary>
+    public IReadOnlyCollection<Task> Running() => [.. _running.Values];
+
+    /// <summary>Whether an operation that <paramref name="state"/> asks for could begin now.</summary>
+    public bool MayBegin(ActionKind action, MountState state) => action switch
+    {
+        _ when _stopping || journal.IsFenced => false,
+        ActionKind.Mount => hostSwitch.IsUp && !live.AncestorsOf(state.Mountpoint).Any(MustComeFirst) && HiddenBy(state.Mountpoint) is null,
+        ActionKind.Unmount => !live.DescendantsOf(state.Mountpoint).Any(IsInKernel),
+        _ => true,
+    };
+
+    /// <summary>A managed mountpoint that a mount at this path would cover; null when there is none.</summary>
+    public string? HiddenBy(string mountpoint) =>
+        live.DescendantsOf(mountpoint).FirstOrDefault(IsInKernel)?.Mountpoint;
+
+    /// <returns>True: look again. False: nothing more to do until somebody wakes this mountpoint.</returns>
+    public Task<bool> StepAsync(ActionKind action, MountState state, AppendOrigin origin) => action switch
+    {
+        ActionKind.Mount => MountAsync(state, origin),
+        ActionKind.Unmount => UnmountAsync(state, origin),
+        ActionKind.Settle => SettleAsync(state),
+        ActionKind.Keep => RecordWhileAsync(ActionKind.Keep, state, [new MountEvent.MountKept()], origin),
+        ActionKind.Release => RecordWhileAsync(ActionKind.Release, state, [new MountEvent.Unmounted(Released: true, [])], origin),
+        _ => Task.FromResult(false),
+    };
+
+    /// <summary>
+    /// Carries out the operation whose start <paramref name="state"/> shows, and records its outcome.
+    /// </summary>
+    /// <returns>The state after it; null when this agent may not record it any more.</returns>
+    public Task<MountState?> FinishAsync(MountState state, PreparedMount? prepared, AppendOrigin origin)
+    {
+        var operation = state.Operation ?? throw new ArgumentException("no operation has been started", nameof(state));
+        _causes.TryRemove(state.Mountpoint, out _);
+        var task = operation.Kind == OperationKind.Mount
+            ? FinishMountAsync(state, operation, prepared ?? throw new ArgumentNullException(nameof(prepared)), origin)
+            : FinishUnmountAsync(state, operation, origin);
+        return Tracked(state.Mountpoint, task);
+    }
+
+    /// <summary>The start event of a prepared mount.</summary>
+    public MountEvent.MountStarted Started(PreparedMount prepared, long generation) =>
+        new(generation, host.Identity.BootId, prepared.MountId, prepared.DirectoriesToCreate);
+
+    /// <summary>The start event of the unmount that <paramref name="state"/> wants.</summary>
+    public static MountEvent.UnmountStarted UnmountStarted(MountState state) =>
+        new(state.UnmountWanted ?? UnmountMode.Normal, state.Kernel?.BootId, state.Kernel?.MountId);
+
+    private async Task<bool> MountAsync(MountState state, AppendOrigin origin)
+    {
+        if (HiddenBy(state.Mountpoint) is { } hidden)
+        {
+            return await MountFailedAsync(state, KernelError.Of(
+                OperationKind.Mount, "EBUSY", new Rejection.WouldHide(state.Mountpoint, hidden).Message, transient: true), origin);
+        }
+        if (!MayBegin(ActionKind.Mount, state)) return false;
+
+        switch (await host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None))
+        {
+            case PrepareResult.Failed failed:
+                return await MountFailedAsync(state, failed.Error, origin);
+
+            case PrepareResult.Occupied { Found.Top: { Matches: true } found }:
+                return await RecordAsync(
+                    state, newest => MountFlow.NextAction(newest).Kind == ActionKind.Mount
+                        ? OutcomeRules.Adopted(newest, host.Identity.BootId, found.MountId) : [],
+                    origin);
+
+            case PrepareResult.Occupied { Found.Top: var found }:
+                var foreign = new Rejection.ForeignMount(
+                    state.Mountpoint, $"{found?.FsType} {found?.Source}", found?.Differences ?? ["source"]);
+                return await MountFailedAsync(
+                    state, KernelError.Of(OperationKind.Mount, "EBUSY", foreign.Message, transient: true), origin);
+
+            case PrepareResult.Ready { Mount: var prepared }:
+                if (!await StartAsync(state, Started(prepared, state.Generation), origin))
+                {
+                    await host.DiscardAsync(prepared);
+                    return !journal.IsFenced;
+                }
+                var started = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
+                return started.Operation is not null && await FinishAsync(started, prepared, origin) is not null;
+
+            default: return false;
+        }
+    }
+
+    private async Task<bool> UnmountAsync(MountState state, AppendOrigin origin)
+    {
+        var below = live.DescendantsOf(state.Mountpoint).Where(IsInKernel).ToList();
+        if (below.FirstOrDefault(child => !child.Attachments.IsEmpty) is { } inUse)
+        {
+            var error = KernelError.Of(
+                OperationKind.Unmount, "EBUSY",
+                $"unmount {state.Mountpoint}: the managed mountpoint {inUse.Mountpoint} below it is in use; detach that one first",
+                transient: true);
+            return await RecordAsync(
+                state, newest => MountFlow.NextAction(newest).Kind == ActionKind.Unmount
+                    ? OutcomeRules.UnmountFailed(newest, error, time.GetUtcNow()) : [],
+                origin);
+        }
+        if (below.Count > 0 || !MayBegin(ActionKind.Unmount, state)) return false;
+
+        if (!await StartAsync(state, UnmountStarted(state), origin)) return !journal.IsFenced;
+        var started = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
+        return started.Operation is not null && await FinishAsync(started, prepared: null, origin) is not null;
+    }
+
+    private async Task<bool> StartAsync(MountState state, MountEvent start, AppendOrigin origin) =>
+        await journal.AppendAsync(state, [start], origin, requireHostUp: false, request: null, CancellationToken.None)
+            is AppendResult.Appended;
+
+    private async Task<MountState?> FinishMountAsync(
+        MountState state, Operation operation, PreparedMount prepared, AppendOrigin origin)
+    {
+        var result = await host.AttachAsync(prepared, CancellationToken.None);
+        if (result is AttachResult.Failed failed)
+            logger.MountFailed(state.Mountpoint, prepared.Spec, failed.Error.Errno, failed.Error.Message);
+        return await OutcomeAsync(state, operation, origin, newest => result switch
+        {
+            AttachResult.Attached attached => OutcomeRules.Mounted(
+                newest, host.Identity.BootId, attached.MountId, attached.DirectoriesCreated),
+            AttachResult.Failed f => OutcomeRules.MountFailed(newest, f.Error, time.GetUtcNow()),
+            _ => Uncertain(newest, operation, ((AttachResult.Unknown)result).Reason),
+        });
+    }
+
+    private async Task<MountState?> FinishUnmountAsync(MountState state, Operation operation, AppendOrigin origin)
+    {
+        var order = new UnmountOrder(
+            state.Mountpoint, operation.MountId, operation.Mode, state.Attachments.IsEmpty ? state.OwnedDirectories : []);
+        var result = await host.UnmountAsync(order, CancellationToken.None);
+        if (result is UnmountResult.Failed failed)
+            logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
+        return await OutcomeAsync(state, operation, origin, newest => result switch
+        {
+            UnmountResult.Unmounted done => [new MountEvent.Unmounted(Released: false, done.DirectoriesRemoved)],
+            UnmountResult.NotMounted done => [new MountEvent.Unmounted(Released: false, done.DirectoriesRemoved)],
+            UnmountResult.Failed f => OutcomeRules.UnmountFailed(newest, f.Error, time.GetUtcNow()),
+            _ => Uncertain(newest, operation, ((UnmountResult.Unknown)result).Reason),
+        });
+    }
+
+    /// <summary>Rule 13: make sure that nothing can act any more, look, and record what is there.</summary>
+    private async Task<bool> SettleAsync(MountState state)
+    {
+        if (_stopping || state.Operation is not { } operation) return false;
+        if (!state.Uncertain)
+        {
+            const string reason = "its outcome was never recorded: the agent or its worker ended in between";
+            logger.OutcomeUnknown(operation.Kind, state.Mountpoint, reason);
+            if (await OutcomeAsync(state, operation, agent.Own(), newest => Uncertain(newest, operation, reason)) is not { } marked)
+                return false;
+            if (!marked.Uncertain) return true;
+        }
+
+        await host.QuiesceAsync(state.Mountpoint, CancellationToken.None);
+        var found = await host.ObserveAsync(state.Mountpoint, operation.Spec ?? state.Spec, CancellationToken.None);
+        var removed = await CleanUpAsync(state, operation, found);
+        var settled = await journal.RecordOutcomeAsync(
+            state,
+            newest => newest.Operation?.StartedAtVersion != operation.StartedAtVersion
+                ? []
+                : [.. OutcomeRules.Settled(newest, found, host.Identity).Select(change =>
+                    change is MountEvent.Unmounted unmounted ? unmounted with { DirectoriesRemoved = removed } : change)],
+            agent.Own(), CancellationToken.None);
+        if (settled is null) return false;
+        logger.Settled(operation.Kind, state.Mountpoint, settled.Phase.ToString());
+        return true;
+    }
+
+    /// <summary>An unmount that took effect, whose agent did not live to remove the directories (rule 6).</summary>
+    private async Task<ImmutableArray<string>> CleanUpAsync(MountState state, Operation operation, Observation found)
+    {
+        var done = operation is { Kind: OperationKind.Unmount, MountId: not null }
+            && found.Mounts.IsEmpty && state.Attachments.IsEmpty && !state.OwnedDirectories.IsEmpty;
+        if (!done) return [];
+        var order = new UnmountOrder(state.Mountpoint, operation.MountId, UnmountMode.Normal, state.OwnedDirectories);
+        return await host.UnmountAsync(order, CancellationToken.None) switch
+        {
+            UnmountResult.NotMounted gone => gone.DirectoriesRemoved,
+            UnmountResult.Unmounted gone => gone.DirectoriesRemoved,
+            _ => [],
+        };
+    }
+
+    private async Task<bool> MountFailedAsync(MountState state, KernelError error, AppendOrigin origin)
+    {
+        _causes.TryRemove(state.Mountpoint, out _);
+        logger.MountFailed(state.Mountpoint, state.Spec!, error.Errno, error.Message);
+        return await RecordAsync(
+            state, newest => MountFlow.NextAction(newest).Kind == ActionKind.Mount
+                ? MountNeverStarted(newest, error) : [],
+            origin);
+    }
+
+    /// <summary>
+    /// A mount that failed while it was being prepared: start and failure are recorded together, so that every operation
+    /// of the history has both.
+    /// </summary>
+    public ImmutableArray<MountEvent> MountNeverStarted(MountState state, KernelError error) =>
+    [
+        new MountEvent.MountStarted(state.Generation, host.Identity.BootId, MountId: null, DirectoriesToCreate: []),
+        .. OutcomeRules.MountFailed(state, error, time.GetUtcNow()),
+    ];
+
+    private async Task<bool> RecordWhileAsync(
+        ActionKind action, MountState state, ImmutableArray<MountEvent> events, AppendOrigin origin) =>
+        await RecordAsync(state, newest => MountFlow.NextAction(newest).Kind == action ? events : [], origin);
+
+    private async Task<bool> RecordAsync(
+        MountState state, Func<MountState, ImmutableArray<MountEvent>> decide, AppendOrigin origin) =>
+        await journal.RecordOutcomeAsync(state, decide, origin, CancellationToken.None) is not null;
+
+    /// <summary>Records the outcome of exactly this operation, unless somebody has done so.</summary>
+    private Task<MountState?> OutcomeAsync(
+        MountState state, Operation operation, AppendOrigin origin, Func<MountState, ImmutableArray<MountEvent>> decide) =>
+        journal.RecordOutcomeAsync(
+            state,
+            newest => newest.Operation?.StartedAtVersion == operation.StartedAtVersion && !newest.Uncertain ? decide(newest) : [],
+            origin, CancellationToken.None);
+
+    private static ImmutableArray<MountEvent> Uncertain(MountState state, Operation operation, string reason) =>
+        state.Uncertain ? [] : [new MountEvent.OperationUncertain(operation.Kind, reason)];
+
+    private static bool IsInKernel(MountState state) => state.Kernel is not null || state.Operation is not null;
+
+    /// <summary>An ancestor that is neither there for good nor gone for good.</summary>
+    private static bool MustComeFirst(MountState ancestor) => ancestor.Phase is not (Phase.Mounted or Phase.Absent);
+
+    private async Task<MountState?> Tracked(string mountpoint, Task<MountState?> operation)
+    {
+        _running[mountpoint] = operation;
+        try
+        {
+            return await operation;
+        }
+        finally
+        {
+            _running.TryRemove(mountpoint, out _);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+using System.Collections.Immutable;
+
+namespace MountLedger;
+
+/// <summary>
+/// What this agent allows. <paramref name="Host"/> is its own name; <paramref name="Roots"/> are the absolute, normalised
+/// directories that every mountpoint must be strictly below (see <see cref="InputRules.AbsolutePath"/>).
+/// </summary>
+public sealed record InputPolicy(string Host, ImmutableArray<string> Roots)
+{
+    /// <summary>A caller may ask for <c>suid</c>. Who does not ask gets <c>nosuid</c> all the same.</summary>
+    public bool AllowSuid { get; init; }
+
+    /// <summary>A caller may ask for <c>dev</c>. Who does not ask gets <c>nodev</c> all the same.</summary>
+    public bool AllowDev { get; init; }
+}
+
+/// <summary>A mount request of which every member is in order, and whose spec is canonical.</summary>
+public sealed record ValidatedMount(
+    string Host, string Mountpoint, MountSpec Spec, AttachmentKey Attachment, OnFailure OnFailure, TimeSpan Wait)
+{
+    public StreamKey Stream => new(Host, Mountpoint);
+}
+
+/// <summary>An unmount request of which every member is in order.</summary>
+public sealed record ValidatedUnmount(
+    string Host, string Mountpoint, AttachmentKey Attachment, UnmountMode Mode, TimeSpan Wait)
+{
+    public StreamKey Stream => new(Host, Mountpoint);
+}

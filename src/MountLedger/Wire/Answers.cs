@@ -1,0 +1,111 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+
+namespace MountLedger.Wire;
+
+/// <summary>From what a command came to, to the HTTP status and the JSON that answers it (section 8 of the contract).</summary>
+public static class Answers
+{
+    /// <summary>The JSON of every answer: non-ASCII text readable, as these documents never stand in HTML.</summary>
+    public static readonly AnswerJson Json = new(new JsonSerializerOptions(AnswerJson.Default.Options)
+    {
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    });
+
+    public static (int Status, string Json) Render(CommandResult result) => result switch
+    {
+        CommandResult.Done done => (200, Write(Outcome(done.State, done.Outcome))),
+        CommandResult.Pending pending => (202, Write(Outcome(pending.State, MountLedger.Outcome.Pending))),
+        CommandResult.Replayed replayed => (replayed.Status, replayed.Answer),
+        CommandResult.Rejected { Rejection: Rejection.VersionConflict { Expected: not null } conflict } rejected =>
+            Render(Of(412, "the mountpoint has changed", conflict, rejected.State)),
+        CommandResult.Rejected rejected => Render(Of(409, "rejected by the rules", rejected.Rejection, rejected.State)),
+        CommandResult.Failed failed => Render(new Problem
+        {
+            Type = Problem.TypePrefix + $"{Name(failed.Error.Operation)}-failed",
+            Title = $"the {Name(failed.Error.Operation)} failed",
+            Status = 422,
+            Detail = failed.Error.Message,
+            Error = Views.Of(failed.Error),
+            Current = Views.Of(failed.State),
+        }),
+        CommandResult.KeyReused reused => Render(new Problem
+        {
+            Type = Problem.TypePrefix + "invalid-input",
+            Title = "invalid input",
+            Status = 400,
+            Detail = "the Idempotency-Key was used for another request: use a new key for a new request",
+            Errors = [new InputError("Idempotency-Key", "same-request", reused.Key, "use a new key for a new request")],
+        }),
+        _ => throw new ArgumentOutOfRangeException(nameof(result), result, "not a result"),
+    };
+
+    public static (int Status, string Json) Render(Problem problem) =>
+        (problem.Status, JsonSerializer.Serialize(problem, Json.Problem));
+
+    private static Problem Of(int status, string title, Rejection rejection, MountState state) => new()
+    {
+        Type = Problem.TypePrefix + rejection.Name,
+        Title = title,
+        Status = status,
+        Detail = rejection.Message,
+        Current = Views.Of(state),
+    };
+
+    private static OutcomeView Outcome(MountState state, Outcome outcome)
+    {
+        var view = Views.Of(state);
+        return new OutcomeView
+        {
+            Host = view.Host,
+            Mountpoint = view.Mountpoint,
+            Phase = view.Phase,
+            Version = view.Version,
+            Generation = view.Generation,
+            Source = view.Source,
+            Fstype = view.Fstype,
+            Options = view.Options,
+            Attachments = view.Attachments,
+            Kernel = view.Kernel,
+            Error = view.Error,
+            UpdatedAt = view.UpdatedAt,
+            Outcome = JsonNamingPolicy.KebabCaseLower.ConvertName(outcome.ToString()),
+        };
+    }
+
+    private static string Write(OutcomeView view) => JsonSerializer.Serialize(view, Json.OutcomeView);
+
+    private static string Name(OperationKind kind) => JsonNamingPolicy.KebabCaseLower.ConvertName(kind.ToString());
+}
+
+/// <summary>From the domain's states to the shapes of the contract.</summary>
+public static class Views
+{
+    public static MountpointView Of(MountState state) => new()
+    {
+        Host = state.Stream.Host,
+        Mountpoint = state.Mountpoint,
+        Phase = state.Phase,
+        Version = state.Version,
+        Generation = state.Generation,
+        Source = state.Spec?.Source,
+        Fstype = state.Spec?.FsType,
+        Options = state.Spec?.Options ?? [],
+        Attachments = [.. state.Attachments.Values.Select(attachment =>
+            new AttachmentView(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor))],
+        Kernel = state.Kernel is { } kernel ? new KernelView(kernel.BootId, kernel.MountId) : null,
+        Error = state.Error is { } error ? Of(error) : null,
+        UpdatedAt = state.Version == 0 ? null : state.UpdatedAt,
+    };
+
+    public static ErrorView Of(OperationError error) =>
+        new(error.Operation, error.Errno, error.Message, error.Holders, error.RetryAt);
+
+    public static EventView Of(RecordedEvent recorded)
+    {
+        using var data = JsonDocument.Parse(recorded.DataJson);
+        return new EventView(
+            recorded.Seq, recorded.Stream.Host, recorded.Stream.Id, recorded.Version, recorded.StoredType, recorded.At,
+            recorded.Actor, recorded.CorrelationId, data.RootElement.Clone(), recorded.Hash);
+    }
+}

@@ -148,7 +148,7 @@ internal sealed class CommandLine
             error.Message.Contains('—', StringComparison.Ordinal) ? error.Message : $"{error.Message.TrimEnd('.')} — {help}");
     }
 
-    private static string Path(SymbolResult? result) => result is CommandResult command
+    private static string Path(SymbolResult? result) => result is System.CommandLine.Parsing.CommandResult command
         ? $"{Path(command.Parent)} {command.Command.Name}".TrimStart()
         : "";
 

@@ -45,7 +45,7 @@ public sealed class FilesystemTests : KernelTest
         Assert.Equal("here", File.ReadAllText(Path.Combine(point, "file")));
         Assert.Contains("ro", Top(point)!.MountOptions);
         Assert.Empty(Top(point, spec)!.Differences!.Value);
-        Assert.Equal(["source"], Top(point, spec with { Source = Sources })!.Differences!.Value);
+        Same(["source"], Top(point, spec with { Source = Sources })!.Differences!.Value);
         Assert.IsType<UnmountResult.Unmounted>(Unmount(point, attached.MountId));
     }
 
@@ -75,7 +75,7 @@ public sealed class FilesystemTests : KernelTest
         Assert.Equal("new", File.ReadAllText(Path.Combine(upper, "c")));
         Assert.Empty(Top(Point("o"), spec)!.Differences!.Value);
         var other = spec with { Options = [$"lowerdir={second}:{first}", $"upperdir={upper}", $"workdir={work}"] };
-        Assert.Equal(["options"], Top(Point("o"), other)!.Differences!.Value);
+        Same(["options"], Top(Point("o"), other)!.Differences!.Value);
         Assert.IsType<UnmountResult.Unmounted>(Unmount(Point("o"), attached.MountId));
     }
 
@@ -174,8 +174,8 @@ public sealed class FilesystemTests : KernelTest
     {
         Mount(Point("d"), Tmpfs("size=1G", "nosuid"));
         Assert.Empty(Top(Point("d"), Tmpfs("size=1024m", "nosuid", "rw", "relatime"))!.Differences!.Value);
-        Assert.Equal(["options"], Top(Point("d"), Tmpfs("size=2G"))!.Differences!.Value);
-        Assert.Equal(["options"], Top(Point("d"), Tmpfs("nosuid", "nodev"))!.Differences!.Value);
-        Assert.Equal(["source", "fstype"], Top(Point("d"), new MountSpec("ramfs", "ramfs", []))!.Differences!.Value);
+        Same(["options"], Top(Point("d"), Tmpfs("size=2G"))!.Differences!.Value);
+        Same(["options"], Top(Point("d"), Tmpfs("nosuid", "nodev"))!.Differences!.Value);
+        Same(["source", "fstype"], Top(Point("d"), new MountSpec("ramfs", "ramfs", []))!.Differences!.Value);
     }
 }

@@ -42,6 +42,9 @@ public abstract class KernelTest : IDisposable
 
     protected static MountSpec Tmpfs(params string[] options) => new("tmpfs", "tmpfs", [.. options]);
 
+    /// <summary>Same members in the same order, whatever the collections are.</summary>
+    protected static void Same(IEnumerable<string> expected, IEnumerable<string> actual) => Assert.Equal(expected.ToArray(), actual.ToArray());
+
     protected string Point(string name) => Path.Combine(Root, name);
 
     internal PreparedMount Prepare(string mountpoint, MountSpec spec)

@@ -31,9 +31,9 @@ internal sealed class WorkerChannel(Descriptor socket) : IDisposable
         using (var writer = new Utf8JsonWriter(bytes)) JsonSerializer.Serialize(writer, message, type);
         var length = bytes.WrittenCount - HeaderSize;
         if (length > FrameMax) throw new ArgumentException($"a message of {length} bytes is longer than {FrameMax}");
-        var frame = System.Runtime.InteropServices.MemoryMarshal.AsMemory(bytes.WrittenMemory).Span;
-        BinaryPrimitives.WriteInt32LittleEndian(frame, length);
-        lock (sending) return SocketCalls.SendAll(socket.Number, frame);
+        var frame = System.Runtime.InteropServices.MemoryMarshal.AsMemory(bytes.WrittenMemory);
+        BinaryPrimitives.WriteInt32LittleEndian(frame.Span, length);
+        lock (sending) return socket.Use(frame, static (number, all) => SocketCalls.SendAll(number, all.Span), Errno.EPIPE);
     }
 
     /// <summary>Waits for the next message; null at the end of the stream.</summary>
@@ -57,7 +57,7 @@ internal sealed class WorkerChannel(Descriptor socket) : IDisposable
     }
 
     /// <summary>Ends the stream; a thread that waits in <see cref="Receive"/> returns.</summary>
-    public void Shutdown() => SocketCalls.Shutdown(socket.Number);
+    public void Shutdown() => socket.Use(0, static (number, _) => SocketCalls.Shutdown(number), 0);
 
     public void Dispose() => socket.Dispose();
 

@@ -81,7 +81,7 @@ internal sealed class WorkerLink : IDisposable
     public bool IsWrittenOff { get; private set; }
 
     /// <summary>Every thread of the process is dead.</summary>
-    public bool HasExited => ProcessCalls.HasExited(process.Number);
+    public bool HasExited => process.Use(0, static (number, _) => ProcessCalls.HasExited(number), true);
 
     /// <summary>True once the worker has said hello, false when it ended before.</summary>
     public Task<bool> Ready => ready.Task;
@@ -165,7 +165,7 @@ internal sealed class WorkerLink : IDisposable
     public void Kill()
     {
         IsWrittenOff = true;
-        ProcessCalls.Signal(process.Number, ProcessCalls.SIGKILL);
+        process.Use(0, static (number, _) => ProcessCalls.Signal(number, ProcessCalls.SIGKILL), 0);
         channel.Shutdown();
     }
 
@@ -176,7 +176,6 @@ internal sealed class WorkerLink : IDisposable
     {
         channel.Dispose();
         process.Dispose();
-        slots.Dispose();
     }
 
     private void ReadAnswers()

@@ -118,21 +118,26 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
         return [.. stuck.Select(worker => worker.Pid)];
     }
 
+    /// <summary>Kills all workers and waits for their end, bounded; the records of those that are stuck stay for the next agent.</summary>
     public async ValueTask DisposeAsync()
     {
         disposed = true;
+        // A start that is under way ends first, so that its worker is among those that are killed.
         await starting.WaitAsync();
+        starting.Release();
         List<WorkerLink> all;
         lock (gate) all = [.. links];
         foreach (var link in all) link.Kill();
+        // Their own threads bury them.
         var until = Environment.TickCount64 + (long)options.DeathDeadline.TotalMilliseconds;
-        while (all.Exists(link => !link.HasExited) && Environment.TickCount64 < until) await Task.Delay(LookAgain);
-        foreach (var link in all.Where(link => link.HasExited))
+        while (Environment.TickCount64 < until)
         {
-            link.Reap();
-            records.Remove(link.Pid);
+            lock (gate)
+            {
+                if (links.Count == 0) return;
+            }
+            await Task.Delay(LookAgain);
         }
-        // The records of those that are stuck stay, for the next agent.
     }
 
     private async Task<WorkerLink> ReplaceAsync(CancellationToken cancellationToken)
@@ -232,8 +237,8 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
         }
         // Without its channel it can be of no use, but might still act.
         link.Kill();
-        while (!link.HasExited && !disposed) Thread.Sleep(LookAgain);
-        if (disposed) return;
+        // A thread of its own and in the background: it may wait as long as the kernel holds on to the worker.
+        while (!link.HasExited) Thread.Sleep(LookAgain);
         link.Reap();
         records.Remove(link.Pid);
         lock (gate) links.Remove(link);

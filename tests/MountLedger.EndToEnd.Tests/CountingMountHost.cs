@@ -44,8 +44,10 @@ public sealed class CountingMountHost(IMountHost real) : IMountHost
     public async Task<UnmountResult> UnmountAsync(UnmountOrder order, CancellationToken cancellationToken)
     {
         await Before("unmount", order.Mountpoint);
-        Count("unmount", order.Mountpoint);
-        return (UnmountResult)After("unmount", await real.UnmountAsync(order, cancellationToken));
+        var result = await real.UnmountAsync(order, cancellationToken);
+        // An order for what is gone already only removes directories.
+        if (result is not UnmountResult.NotMounted) Count("unmount", order.Mountpoint);
+        return (UnmountResult)After("unmount", result);
     }
 
     public Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken) => real.QuiesceAsync(mountpoint, cancellationToken);

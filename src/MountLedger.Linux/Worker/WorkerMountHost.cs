@@ -88,9 +88,10 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     public async Task<AttachResult> AttachAsync(PreparedMount prepared, CancellationToken cancellationToken)
     {
         var tried = MountPlan.Of(prepared.Spec).Describe(prepared.Mountpoint);
+        // Nothing was attached then, but that is for the settling to say: it looks, and the mount is made again by another worker,
+        // while a failure would be told to callers who did nothing wrong.
         if (supervisor.Find(prepared.Token) is not { } link)
-            return new AttachResult.Failed(KernelFailure.Error(
-                OperationKind.Mount, Errno.ESTALE, tried, "the worker that prepared it is gone: prepare it again"));
+            return new AttachResult.Unknown($"{tried}: the worker that prepared it is gone");
         var (end, answer) = await link.CallAsync(
             new WorkerRequest(0, WorkerVerb.Attach, prepared.Token, null, null, prepared, null), options.OperationDeadline, cancellationToken);
         if (end == CallEnd.TimedOut) supervisor.WriteOff(link);
@@ -98,7 +99,6 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         {
             { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? []),
             { Outcome: WorkerOutcome.Failed, Error: { } error } => new AttachResult.Failed(error),
-            _ when end == CallEnd.NotSent => new AttachResult.Failed(NoAnswer(OperationKind.Mount, tried, end, null)),
             _ => new AttachResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
         };
     }

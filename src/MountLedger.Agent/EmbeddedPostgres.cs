@@ -32,13 +32,13 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
     private readonly Timer logTrimmer;
     private EmbeddedPostgresBinaries? binaries;
 
-    private EmbeddedPostgres(string stateDirectory)
+    private EmbeddedPostgres(string stateDirectory, EmbeddedPostgresAccount account)
     {
         baseDirectory = Path.Combine(stateDirectory, "postgres");
         dataDirectory = Path.Combine(baseDirectory, "data");
         logDirectory = Path.Combine(baseDirectory, "log");
         socketDirectory = SocketDirectoryFor(stateDirectory);
-        account = EmbeddedPostgresAccount.Choose();
+        this.account = account;
         logTrimmer = new Timer(_ => TrimLogs(), null, LogTrimInterval, LogTrimInterval);
     }
 
@@ -64,7 +64,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         var real = await BoundedProcess.RunAsync(["realpath", "--", stateDirectory], TimeSpan.FromSeconds(10), cancellationToken);
         if (real.ExitCode != 0) throw new EmbeddedPostgresException($"{stateDirectory} cannot be resolved: {real.Output.Trim()}");
         var path = real.Output.TrimEnd('\n');
-        var server = new EmbeddedPostgres(path);
+        var server = new EmbeddedPostgres(path, await EmbeddedPostgresAccount.ChooseAsync(cancellationToken));
         try
         {
             await server.BringUpAsync(path, cancellationToken);

@@ -7,12 +7,12 @@ namespace MountLedger.Agent;
 
 /// <summary>
 /// Under whose name the agent's own PostgreSQL runs, since it refuses to run as root: as the account <c>postgres</c> (else <c>nobody</c>) when we are
-/// root; in a nested user namespace, in which we are not root, when we are root only of a user namespace that has no other
-/// account; as ourselves otherwise.
+/// root; in a nested user namespace, under the name of one of these, when we are root only of a user namespace that has no other
+/// account, or when nobody knows our own name (a container's arbitrary user: initdb wants one); as ourselves otherwise.
 /// </summary>
 internal sealed class EmbeddedPostgresAccount
 {
-    private const string NestedId = "1000";
+    private static readonly string[] Names = ["postgres", "nobody"];
 
     private readonly IReadOnlyList<string> prefix;
     private readonly (uint Uid, uint Gid)? owner;
@@ -29,20 +29,26 @@ internal sealed class EmbeddedPostgresAccount
     /// <summary>The files of the server belong to another account than the agent's.</summary>
     public bool IsOther => owner is not null;
 
-    public static EmbeddedPostgresAccount Choose()
+    public static async Task<EmbeddedPostgresAccount> ChooseAsync(CancellationToken cancellationToken)
     {
-        if (!Environment.IsPrivilegedProcess) return new("the agent's account", [], null);
-        var mapped = UidMap.Parse(File.ReadAllLines("/proc/self/uid_map"));
-        var groups = UidMap.Parse(File.ReadAllLines("/proc/self/gid_map"));
-        foreach (var name in (string[])["postgres", "nobody"])
+        var accounts = Names
+            .Select(name => (Name: name, Ids: FindAccount(File.ReadLines("/etc/passwd"), name)))
+            .Where(account => account.Ids is not null).Select(account => (account.Name, Ids: account.Ids!.Value)).ToList();
+        if (Environment.IsPrivilegedProcess)
         {
-            if (FindAccount(File.ReadLines("/etc/passwd"), name) is not { } account) continue;
-            if (!mapped.Contains(account.Uid) || !groups.Contains(account.Gid)) continue;
-            return new($"the account {name}", SwitchTo(name, account.Uid, account.Gid), account);
+            var users = UidMap.Parse(File.ReadAllLines("/proc/self/uid_map"));
+            var groups = UidMap.Parse(File.ReadAllLines("/proc/self/gid_map"));
+            foreach (var (name, ids) in accounts.Where(account => users.Contains(account.Ids.Uid) && groups.Contains(account.Ids.Gid)))
+                return new($"the account {name}", SwitchTo(name, ids.Uid, ids.Gid), ids);
         }
-        return new(
-            "a nested user namespace",
-            [Program("unshare"), "--user", $"--map-user={NestedId}", $"--map-group={NestedId}", "--"], null);
+        else if (await HasNameAsync(cancellationToken))
+        {
+            return new("the agent's account", [], null);
+        }
+        if (accounts.Count == 0)
+            throw new EmbeddedPostgresException("neither of the accounts postgres and nobody is in /etc/passwd: PostgreSQL has no name to run under");
+        var (nested, (uid, gid)) = accounts[0];
+        return new($"{nested} in a nested user namespace", [Program("unshare"), "--user", $"--map-user={uid}", $"--map-group={gid}", "--"], null);
     }
 
     /// <summary>The command as this account runs it, in the caller's session.</summary>
@@ -92,6 +98,13 @@ internal sealed class EmbeddedPostgresAccount
             }
         }
         return null;
+    }
+
+    /// <summary>Whether the system knows a name for our user id, from wherever it gets them.</summary>
+    private static async Task<bool> HasNameAsync(CancellationToken cancellationToken)
+    {
+        var result = await BoundedProcess.RunAsync([Program("id"), "-un"], TimeSpan.FromSeconds(10), cancellationToken);
+        return result.ExitCode == 0;
     }
 
     private static IReadOnlyList<string> SwitchTo(string name, uint uid, uint gid) => FindProgram("setpriv") is { } setpriv

@@ -29,7 +29,15 @@ public sealed class PostgresServer : IAsyncLifetime
         else
         {
             directory = Directory.CreateTempSubdirectory("mountledger-test-");
-            own = await EmbeddedPostgres.StartAsync(directory.FullName, CancellationToken.None);
+            try
+            {
+                own = await EmbeddedPostgres.StartAsync(directory.FullName, CancellationToken.None);
+            }
+            catch
+            {
+                directory.Delete(recursive: true);
+                throw;
+            }
             administrator = $"Host={own.SocketDirectory};Username={ClusterSetup.Superuser};Database={ClusterSetup.Superuser}";
         }
         await using var template = LedgerDatabase.Open(await CreateAsync(Template, template: "template0"));

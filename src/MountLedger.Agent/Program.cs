@@ -1,1 +1,9 @@
-return 0;
+using MountLedger.Agent;
+using MountLedger.Linux;
+
+// mountledgerd is three programs in one file: the agent, the worker that it starts itself, and the rebuild of projections.
+return args switch
+{
+    ["worker", .. var rest] => await WorkerEntry.RunAsync(rest),
+    _ => await CommandLine.RunAsync(args),
+};

@@ -20,6 +20,15 @@ public abstract record CommandResult
     /// <summary>The idempotency key was used for another request.</summary>
     public sealed record KeyReused(string Key) : CommandResult;
 
+    /// <summary>Bad input; nothing was recorded.</summary>
+    public sealed record Invalid(IReadOnlyList<InputError> Errors) : CommandResult;
+
+    /// <summary>
+    /// The agent or its ledger is not available. When it went away in the middle, it is unknown whether anything was
+    /// recorded: give the same command again, with the same idempotency key if it had one.
+    /// </summary>
+    public sealed record Unavailable(string Reason) : CommandResult;
+
     /// <summary>The answer that was given to the same request before.</summary>
     public sealed record Replayed(int Status, string Answer) : CommandResult;
 }

@@ -17,6 +17,9 @@ public sealed class MountJournal(IEventStore store, LiveStates live, AgentIdenti
     /// <summary>Set once the ledger has refused this agent's epoch: it must not touch the kernel any more.</summary>
     public bool IsFenced { get; private set; }
 
+    /// <summary>The lease was lost: another agent serves the host.</summary>
+    public void Fence() => IsFenced = true;
+
     /// <summary>The newest known state; read from the ledger when none is known, or when <paramref name="fresh"/>.</summary>
     public async ValueTask<MountState> StateAsync(string mountpoint, bool fresh, CancellationToken cancellationToken)
     {

@@ -24,7 +24,7 @@ public sealed class RequestReplay(IEventStore store, LiveStates live)
     /// <summary>Keeps a settled answer. One that is still open is found in the history by the repeat.</summary>
     public async Task<CommandResult> KeepAsync(MountCommand command, RequestKey request, CommandResult result)
     {
-        if (result is CommandResult.Pending or CommandResult.Replayed or CommandResult.KeyReused) return result;
+        if (result is CommandResult.Pending or CommandResult.Replayed or CommandResult.KeyReused or CommandResult.Unavailable) return result;
         var (status, json) = Answers.Render(result);
         try
         {

@@ -6,7 +6,7 @@ namespace MountLedger;
 /// The filesystem types that can be mounted, and the options that each may have: the allow list of section 5 of the
 /// design. Pure data. Sources: mount(8), Documentation/filesystems/*.rst of the kernel, btrfs(5), xfs(5), ext4(5).
 /// Options that name further devices or files (<c>logdev</c>, <c>journal_path</c>, btrfs <c>device</c>) are not in it: a
-/// request has one source.
+/// request has one source. Of two spellings the canonical one is that which the kernel shows.
 /// </summary>
 public static class FilesystemCatalog
 {
@@ -92,7 +92,7 @@ public static class FilesystemCatalog
     private static IEnumerable<OptionRule> Ext3() =>
     [
         Word("data", "journal", "ordered", "writeback"), Value("commit", ValueSyntax.Number),
-        Flag("noload"), Flag("norecovery") with { AliasOf = "noload" },
+        Flag("norecovery"), Flag("noload", "norecovery") with { AliasOf = "norecovery" },
         Maybe("barrier", ValueSyntax.Word, "barrier", "0", "1"), Flag("nobarrier", "barrier"),
     ];
 
@@ -120,10 +120,10 @@ public static class FilesystemCatalog
         Flag("largeio", "largeio"), Flag("nolargeio", "largeio"),
         Value("logbufs", ValueSyntax.Number), Value("logbsize", ValueSyntax.Size), Flag("noalign"), Flag("norecovery"), Flag("nouuid"),
         Value("sunit", ValueSyntax.Number), Value("swidth", ValueSyntax.Number), Flag("swalloc"), Flag("wsync"),
-        Flag("uquota", "uquota"), Flag("uqnoenforce", "uquota"), Flag("gquota", "gquota"), Flag("gqnoenforce", "gquota"),
-        Flag("pquota", "pquota"), Flag("pqnoenforce", "pquota"), Flag("noquota"),
-        Flag("usrquota", "uquota") with { AliasOf = "uquota" }, Flag("grpquota", "gquota") with { AliasOf = "gquota" },
-        Flag("prjquota", "pquota") with { AliasOf = "pquota" },
+        Flag("usrquota", "uquota"), Flag("uqnoenforce", "uquota"), Flag("grpquota", "gquota"), Flag("gqnoenforce", "gquota"),
+        Flag("prjquota", "pquota"), Flag("pqnoenforce", "pquota"), Flag("noquota"),
+        Flag("uquota", "uquota") with { AliasOf = "usrquota" }, Flag("gquota", "gquota") with { AliasOf = "grpquota" },
+        Flag("pquota", "pquota") with { AliasOf = "prjquota" },
         Maybe("dax", ValueSyntax.Word, "dax", "always", "never", "inode"),
     ];
 

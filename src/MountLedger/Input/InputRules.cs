@@ -32,7 +32,7 @@ public static partial class InputRules
     {
         var found = new InputErrors();
         errors = found;
-        var host = Host(raw.Host, policy, found);
+        var host = ServedHost("host", raw.Host, policy, found);
         var mountpoint = MountpointPath("mountpoint", raw.Mountpoint, policy, found);
         var spec = SpecRules.Spec(raw.Source, raw.Fstype, raw.Options, policy, found);
         var volume = Name("volume", raw.Volume, found);
@@ -49,7 +49,7 @@ public static partial class InputRules
     {
         var found = new InputErrors();
         errors = found;
-        var host = Host(raw.Host, policy, found);
+        var host = ServedHost("host", raw.Host, policy, found);
         var mountpoint = MountpointPath("mountpoint", raw.Mountpoint, policy, found);
         var volume = Name("volume", raw.Volume, found);
         var consumer = Name("consumer", raw.Consumer, found);
@@ -194,10 +194,10 @@ public static partial class InputRules
     }
 
     /// <summary>The agent's own host: the one that a request names, or that is meant when it names none.</summary>
-    private static string? Host(string? value, InputPolicy policy, InputErrors errors)
+    public static string? ServedHost(string field, string? value, InputPolicy policy, InputErrors errors)
     {
         if (value is null) return policy.Host;
-        if (HostName("host", value, errors) is not { } host) return null;
+        if (HostName(field, value, errors) is not { } host) return null;
         if (host == policy.Host) return host;
         errors.Add("host", InputRule.OwnHost, value, $"this agent takes commands for {policy.Host} only: ask the agent of that host");
         return null;

@@ -15,7 +15,7 @@ public static class EventCatalog
 
     static EventCatalog()
     {
-        var json = StoredJson.Context;
+        var json = StoredJson.Events;
         Entry[] entries =
         [
             new("mount_requested", json.MountRequested), new("attachment_added", json.AttachmentAdded),

@@ -50,6 +50,16 @@ internal static class StoredJson
     {
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     });
+
+    /// <summary>
+    /// The same for events, which must be whole: folding relies on members that are there. A member that a later version
+    /// adds has a default value in the record, and is then not asked for.
+    /// </summary>
+    public static readonly LedgerJson Events = new(new JsonSerializerOptions(Context.Options)
+    {
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+    });
 }
 
 /// <summary>Enums as kebab-case strings, for every JSON document of MountLedger; numbers are refused.</summary>

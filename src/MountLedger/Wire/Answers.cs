@@ -29,14 +29,10 @@ public static class Answers
             Error = Views.Of(failed.Error),
             Current = Views.Of(failed.State),
         }),
-        CommandResult.KeyReused reused => Render(new Problem
-        {
-            Type = Problem.TypePrefix + "invalid-input",
-            Title = "invalid input",
-            Status = 400,
-            Detail = "the Idempotency-Key was used for another request: use a new key for a new request",
-            Errors = [new InputError("Idempotency-Key", "same-request", reused.Key, "use a new key for a new request")],
-        }),
+        CommandResult.KeyReused reused => Render(Problems.Invalid(
+            [new InputError("Idempotency-Key", "same-request", reused.Key, "was used for another request: use a new key for a new request")])),
+        CommandResult.Invalid invalid => Render(Problems.Invalid(invalid.Errors)),
+        CommandResult.Unavailable unavailable => Render(Problems.Unavailable(unavailable.Reason)),
         _ => throw new ArgumentOutOfRangeException(nameof(result), result, "not a result"),
     };
 

@@ -65,17 +65,16 @@ public sealed class BadInputTests
         Assert.EndsWith("…", error.Value, StringComparison.Ordinal);
     }
 
-    [Theory]
-    [InlineData("/srv/ml/a\nb\u001b\ud800", @"/srv/ml/a\nb\u001b\ud800")]
-    [InlineData("/srv/ml/\u202e\u0000", @"/srv/ml/\u202e\u0000")]
-    public void Control_characters_are_escaped_in_the_value(string mountpoint, string shown) =>
-        Assert.All(ErrorsOf(Mount() with { Mountpoint = mountpoint }), error => Assert.Equal(shown, error.Value));
+    [Fact]
+    public void Control_characters_are_escaped_in_the_value() => Assert.All(
+        ErrorsOf(Mount() with { Mountpoint = "/srv/ml/a\nb\u001b\ud800\u202e\0" }),
+        error => Assert.Equal(@"/srv/ml/a\nb\u001b\ud800\u202e\u0000", error.Value));
 
     [Theory]
     [InlineData("password=hunter2", "password=<masked>")]
     [InlineData("ro,PassWord=hunter2", "ro,PassWord=<masked>")]
     [InlineData("x=1,secret:hunter2", "x=1,secret:<masked>")]
-    [InlineData("http://u:hunter2@h", "http:<masked>")]
+    [InlineData("http://u:hunter2@h", "http://u:<masked>")]
     public void A_secret_is_never_echoed(string option, string shown) =>
         Assert.All(ErrorsOf(Options("tmpfs", "tmpfs", option)), error => Assert.Equal(shown, error.Value));
 

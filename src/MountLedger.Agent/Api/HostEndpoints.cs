@@ -1,0 +1,63 @@
+using MountLedger.Postgres;
+using MountLedger.Wire;
+
+namespace MountLedger.Agent;
+
+/// <summary><c>GET /v1/hosts</c>, <c>POST /v1/hosts/{host}/up|down</c>, and how the agent itself is.</summary>
+public static class HostEndpoints
+{
+    public static void MapHosts(this IEndpointRouteBuilder routes)
+    {
+        routes.MapGet("/v1/hosts", ListAsync).WithSummary("All hosts of the ledger").Produces<ListOf<HostView>>(200);
+        routes.MapPost("/v1/hosts/{host}/up", (HttpContext http, string host) => ChangeAsync(http, host, up: true))
+            .WithSummary("Take mounts again").Accepts<HostChangeRequest>("application/json").Produces<HostView>(200);
+        routes.MapPost("/v1/hosts/{host}/down", (HttpContext http, string host) => ChangeAsync(http, host, up: false))
+            .WithSummary("Take no new mounts; unmounts go on").Accepts<HostChangeRequest>("application/json").Produces<HostView>(200);
+
+        routes.MapGet("/healthz", () => Results.Text("alive\n")).WithSummary("The program runs");
+        routes.MapGet("/readyz", ReadyAsync).WithSummary("Commands are taken").Produces<Problem>(503, "application/problem+json");
+    }
+
+    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger)
+    {
+        var errors = new InputErrors();
+        RequestReading.Query(http, errors);
+        if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
+        var hosts = await ledger.Queries.ListHostsAsync(http.RequestAborted);
+        return JsonAnswer.Of(new ListOf<HostView>([.. hosts.Select(Of)], Next: null), Answers.Json.ListOfHostView);
+    }
+
+    private static async Task<IResult> ChangeAsync(HttpContext http, string host, bool up)
+    {
+        string? reason = null;
+        if (http.Request.ContentLength is not (null or 0) || http.Request.Headers.TransferEncoding.Count > 0)
+        {
+            var read = await RequestReading.BodyAsync(http, RequestJson.Default.HostChangeRequest);
+            if (read.Problem is { } problem) return JsonAnswer.Of(problem);
+            reason = read.Value!.Reason;
+        }
+        var handler = http.RequestServices.GetRequiredService<ChangeHostHandler>();
+        switch (await handler.Handle(new ChangeHost(Caller.ActorOf(http), host, up, reason), http.RequestAborted))
+        {
+            case HostResult.Invalid invalid: return JsonAnswer.Of(Problems.Invalid(invalid.Errors));
+            case HostResult.Unavailable unavailable: return JsonAnswer.Of(Problems.Unavailable(unavailable.Reason));
+        }
+        var hosts = await http.RequestServices.GetRequiredService<LedgerAccess>().Queries.ListHostsAsync(http.RequestAborted);
+        return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host)), Answers.Json.HostView);
+    }
+
+    private static async Task<IResult> ReadyAsync(HttpContext http, NodeAccess access, LedgerAccess ledger)
+    {
+        if (access.Node is not { } node) return JsonAnswer.Of(Problems.Unavailable(access.NotServing));
+        if (node.Journal.IsFenced) return JsonAnswer.Of(Problems.Unavailable($"host {node.Agent.Host} is served by another agent now"));
+        await ledger.Store.LoadHostStateAsync(node.Agent.Host, http.RequestAborted);
+        return Results.Text("ready\n");
+    }
+
+    private static HostView Of(HostSummary summary) => new(
+        summary.State.Host, summary.State.IsUp, summary.State.DownReason, summary.State.DownBy, summary.State.DownSince,
+        summary.State.Agent is { } agent
+            ? new AgentView(agent.Agent, agent.Epoch, agent.BootId, agent.Kernel, agent.Version, summary.State.AgentStartedAt ?? default)
+            : null,
+        summary.Mountpoints, summary.Attachments);
+}

@@ -1,0 +1,43 @@
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using MountLedger.Wire;
+
+namespace MountLedger.Agent;
+
+/// <summary>An answer that has been written already, with its status; a problem has its own content type.</summary>
+public sealed class JsonAnswer(int status, string json, long? version = null) : IResult
+{
+    public static JsonAnswer Of<T>(T value, JsonTypeInfo<T> type) => new(200, JsonSerializer.Serialize(value, type));
+
+    public static JsonAnswer Of(Problem problem)
+    {
+        var (status, json) = Answers.Render(problem);
+        return new JsonAnswer(status, json);
+    }
+
+    /// <summary>The answer of a command; a mountpoint's version is its ETag.</summary>
+    public static JsonAnswer Of(CommandResult result)
+    {
+        var (status, json) = Answers.Render(result);
+        return new JsonAnswer(status, json, result switch
+        {
+            CommandResult.Done done => done.State.Version,
+            CommandResult.Pending pending => pending.State.Version,
+            CommandResult.Rejected rejected => rejected.State.Version,
+            _ => null,
+        });
+    }
+
+    public async Task ExecuteAsync(HttpContext httpContext)
+    {
+        var response = httpContext.Response;
+        var body = Encoding.UTF8.GetBytes(json);
+        response.StatusCode = status;
+        response.ContentType = status >= 400 ? "application/problem+json" : "application/json";
+        response.ContentLength = body.Length;
+        if (version is { } current) response.Headers.ETag = $"\"{current}\"";
+        if (status == 503) response.Headers.RetryAfter = "1";
+        await response.Body.WriteAsync(body, httpContext.RequestAborted);
+    }
+}

@@ -1,0 +1,113 @@
+using System.Buffers;
+using System.Security.Cryptography;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using System.Text.Unicode;
+using MountLedger.Wire;
+
+namespace MountLedger.Agent;
+
+/// <summary>What could be read of a request, or the problem that answers it.</summary>
+public readonly record struct Read<T>(T? Value, Problem? Problem, RequestConditions Conditions);
+
+/// <summary>From the bytes and headers of a request to a value. Every way in which they can be wrong is a problem with a field and a rule.</summary>
+public static class RequestReading
+{
+    /// <summary>A mount request with 64 options of 4 096 bytes fits.</summary>
+    public const int BodyBytesMax = 1 << 20;
+
+    public static async Task<Read<T>> BodyAsync<T>(HttpContext http, JsonTypeInfo<T> type) where T : class
+    {
+        var request = http.Request;
+        if (request.ContentLength > BodyBytesMax) return TooLarge<T>();
+        if (request.ContentType is { Length: > 0 } media && !media.StartsWith("application/json", StringComparison.OrdinalIgnoreCase))
+        {
+            return new(null, Problems.OfStatus(
+                415, "unsupported-media-type", "send the body as application/json"), RequestConditions.None);
+        }
+
+        byte[] body;
+        try
+        {
+            var buffer = new ArrayBufferWriter<byte>(4096);
+            int count;
+            while ((count = await request.Body.ReadAsync(buffer.GetMemory(4096), http.RequestAborted)) > 0)
+            {
+                buffer.Advance(count);
+                if (buffer.WrittenCount > BodyBytesMax) return TooLarge<T>();
+            }
+            body = buffer.WrittenSpan.ToArray();
+        }
+        catch (BadHttpRequestException e)
+        {
+            return new(null, Problems.Invalid("body", "readable", null, e.Message), RequestConditions.None);
+        }
+
+        if (!Utf8.IsValid(body)) return new(null, Problems.Invalid("body", "utf-8", null, "send valid UTF-8"), RequestConditions.None);
+        if (body.Length == 0) return new(null, Problems.Invalid("body", "required", null, "send a JSON object"), RequestConditions.None);
+        try
+        {
+            var value = JsonSerializer.Deserialize(body, type);
+            return value is null
+                ? new(null, Problems.Invalid("body", "json-object", "null", "send a JSON object"), RequestConditions.None)
+                : new(value, null, new RequestConditions(null, Convert.ToHexStringLower(SHA256.HashData(body)), null));
+        }
+        catch (JsonException e)
+        {
+            return new(null, OfJson(e), RequestConditions.None);
+        }
+    }
+
+    /// <summary>Adds what the headers say: <c>Idempotency-Key</c>, <c>If-Match</c>.</summary>
+    public static Problem? Headers(HttpContext http, ref RequestConditions conditions)
+    {
+        var errors = new InputErrors();
+        if (http.Request.Headers.TryGetValue("Idempotency-Key", out var keys))
+            conditions = conditions with { IdempotencyKey = InputRules.IdempotencyKey("Idempotency-Key", keys.ToString(), errors) };
+        if (http.Request.Headers.TryGetValue("If-Match", out var tags) && tags.ToString() != "*")
+            conditions = conditions with { IfVersion = InputRules.Version("If-Match", tags.ToString(), errors) };
+        return errors.Count == 0 ? null : Problems.Invalid(errors);
+    }
+
+    /// <summary>The parameters of a query; unknown or repeated ones are refused, as a misspelt filter must not silently find everything.</summary>
+    public static IReadOnlyDictionary<string, string> Query(HttpContext http, InputErrors errors, params ReadOnlySpan<string> known)
+    {
+        var values = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var (name, value) in http.Request.Query)
+        {
+            if (!known.Contains(name)) errors.Add(name, "known-parameter", value, $"give only {string.Join(", ", known.ToArray())}");
+            else if (value.Count > 1) errors.Add(name, "once", value, "give it once");
+            else values[name] = value.ToString();
+        }
+        return values;
+    }
+
+    private static Read<T> TooLarge<T>() => new(default, Problems.OfStatus(
+        413, "body-too-large", $"body: send at most {BodyBytesMax} bytes (rule body-size)"), RequestConditions.None);
+
+    /// <summary>The serializer says where; what it says why is in terms of .NET types, which are no caller's business.</summary>
+    private static Problem OfJson(JsonException exception)
+    {
+        var field = exception.Path is { Length: > 2 } path && path.StartsWith("$.", StringComparison.Ordinal) ? path[2..] : "body";
+        var (rule, remedy) = exception.Message switch
+        {
+            var message when message.Contains("could not be mapped to any .NET member", StringComparison.Ordinal) =>
+                ("known-member", "leave it out: it is not a member of this request"),
+            var message when message.Contains("Duplicate property", StringComparison.Ordinal) => ("once", "give it once"),
+            var message when message.Contains("could not be converted", StringComparison.Ordinal) && field != "body" =>
+                ("json-type", Expected(field)),
+            var message when message.Contains("could not be converted", StringComparison.Ordinal) => ("json-object", "send a JSON object"),
+            _ => ("json", $"send well-formed JSON (the error is on line {exception.LineNumber + 1}, byte {exception.BytePositionInLine})"),
+        };
+        return Problems.Invalid(field, rule, null, remedy);
+    }
+
+    private static string Expected(string field) => field switch
+    {
+        "waitSeconds" => "give a number of seconds from 0 to 3600",
+        "options" => "give an array of strings",
+        "onFailure" => "give \"forget\" or \"retry\"",
+        "mode" => "give \"normal\", \"lazy\" or \"force\"",
+        _ => "give a string",
+    };
+}

@@ -1,0 +1,87 @@
+using System.Collections.Immutable;
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using MountLedger.Postgres;
+
+namespace MountLedger.Agent;
+
+/// <summary>The command line of <c>mountledgerd</c>: settings as flags, and what is done instead of serving.</summary>
+public static class CommandLine
+{
+    private const int BadUsage = 2;
+    private const int Unavailable = 5;
+
+    public static async Task<int> RunAsync(string[] args)
+    {
+        Option<string?> config = new("--config") { Description = $"Configuration file (JSON, comments allowed). Default: {AgentSettings.ConfigFileDefault}, if it exists", HelpName = "FILE" };
+        Option<string?> stateDir = new("--state-dir") { Description = $"State: own PostgreSQL, epoch, worker records. Default: {AgentSettings.StateDirDefault}", HelpName = "DIR" };
+        Option<string?> socket = new("--socket") { Description = $"Unix socket to serve on. Default: {AgentSettings.SocketDefault}", HelpName = "PATH" };
+        Option<string?> postgres = new("--postgres") { Description = "Connection string of a PostgreSQL (15 or newer). Default: one of its own", HelpName = "CONNSTR" };
+        Option<string?> host = new("--host") { Description = "Name of this host in the ledger. Default: the machine's", HelpName = "NAME" };
+        Option<string[]> root = new("--root") { Description = $"Directory to mount below; may be given again. Default: {AgentSettings.RootDefault}", HelpName = "DIR" };
+
+        Option[] settings = [config, stateDir, socket, postgres, host, root];
+        var agent = new RootCommand("The agent: serves one host's mounts, in the foreground. SIGTERM stops it and leaves mounts in place.");
+        var rebuild = new Command("rebuild", "Build the projections of the ledger anew from its events (stop the agents that use it first).");
+        foreach (var option in settings)
+        {
+            option.Recursive = true;
+            agent.Options.Add(option);
+        }
+        agent.Subcommands.Add(rebuild);
+
+        AgentSettings Settings(ParseResult parsed) => AgentSettings.Load(
+            parsed.GetValue(config), Environment.GetEnvironmentVariable, given => given with
+            {
+                StateDir = parsed.GetValue(stateDir) ?? given.StateDir,
+                Socket = parsed.GetValue(socket) ?? given.Socket,
+                Postgres = parsed.GetValue(postgres) ?? given.Postgres,
+                Host = parsed.GetValue(host) ?? given.Host,
+                Roots = parsed.GetValue(root) is { Length: > 0 } roots ? [.. roots] : given.Roots,
+            });
+        agent.SetAction((parsed, _) => GuardedAsync(() => AgentServer.RunAsync(Settings(parsed))));
+        rebuild.SetAction((parsed, token) => GuardedAsync(() => RebuildAsync(Settings(parsed), token)));
+
+        var result = agent.Parse(args);
+        if (result.Errors.Count == 0) return await result.InvokeAsync();
+        await Console.Error.WriteLineAsync($"mountledgerd: {result.Errors[0].Message} — see mountledgerd --help");
+        return BadUsage;
+    }
+
+    private static async Task<int> RebuildAsync(AgentSettings settings, CancellationToken cancellationToken)
+    {
+        using var loggers = LoggerFactory.Create(logging => logging.AddConsole());
+        EmbeddedPostgres? own = settings.Postgres is null ? new EmbeddedPostgres(loggers.CreateLogger("postgres")) : null;
+        try
+        {
+            var connection = settings.Postgres ?? await own!.StartAsync(settings.StateDir, cancellationToken);
+            await using var database = LedgerDatabase.Open(connection);
+            await new Migrator(database).MigrateAsync(cancellationToken);
+            var result = await new ProjectionRebuild(database).RunAsync(settings.Host, cancellationToken);
+            Console.WriteLine($"rebuilt {result.Streams} streams of {result.Hosts} hosts from {result.Events} events");
+            return 0;
+        }
+        finally
+        {
+            if (own is not null) await own.StopAsync();
+        }
+    }
+
+    private static async Task<int> GuardedAsync(Func<Task<int>> action)
+    {
+        try
+        {
+            return await action();
+        }
+        catch (SettingException e)
+        {
+            await Console.Error.WriteLineAsync($"mountledgerd: {e.Message}");
+            return BadUsage;
+        }
+        catch (Exception e) when (e is LedgerUnavailableException or SchemaException or IOException or UnauthorizedAccessException)
+        {
+            await Console.Error.WriteLineAsync($"mountledgerd: {e.Message}");
+            return Unavailable;
+        }
+    }
+}

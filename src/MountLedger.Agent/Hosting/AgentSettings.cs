@@ -1,0 +1,134 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MountLedger.Linux;
+
+namespace MountLedger.Agent;
+
+/// <summary>A setting that cannot be used; the message names it, the rule, and what to do.</summary>
+public sealed class SettingException(string message) : Exception(message);
+
+/// <summary>
+/// What an agent is started with. Later sources win: defaults, the configuration file, the environment
+/// (<c>MOUNTLEDGER_…</c>), flags. Times are in seconds.
+/// </summary>
+public sealed record AgentSettings
+{
+    public const string ConfigFileDefault = "/etc/mountledger/mountledger.json";
+    public const string SocketDefault = "/run/mountledger/mountledger.sock";
+    public const string StateDirDefault = "/var/lib/mountledger";
+    public const string RootDefault = "/mnt";
+
+    /// <summary>Name of this host in the ledger; null: the machine's host name, in lower case.</summary>
+    public string? Host { get; init; }
+
+    /// <summary>Holds the embedded PostgreSQL, the agent's epoch, and the records of its workers.</summary>
+    public string StateDir { get; init; } = StateDirDefault;
+
+    public string Socket { get; init; } = SocketDefault;
+
+    /// <summary>An Npgsql connection string; null: PostgreSQL of its own under the state directory.</summary>
+    public string? Postgres { get; init; }
+
+    /// <summary>Everything is mounted strictly below one of these; what is mounted there by others is foreign.</summary>
+    public ImmutableArray<string> Roots { get; init; } = [RootDefault];
+
+    /// <summary>Where the lock that admits one agent to a mount namespace is; the same for all agents of a machine.</summary>
+    public string LockDir { get; init; } = HostLock.DefaultDirectory;
+
+    /// <summary>How long one call of the kernel may take before its outcome counts as unknown.</summary>
+    public double OperationSeconds { get; init; } = 60;
+
+    /// <summary>How long running operations may take to finish when the agent is told to stop.</summary>
+    public double ShutdownSeconds { get; init; } = 20;
+
+    /// <summary>How often the work list is read although nobody called; 0 switches it off.</summary>
+    public double PollSeconds { get; init; } = 30;
+
+    /// <summary>How long the lease of the host lasts when it is not renewed.</summary>
+    public double LeaseSeconds { get; init; } = 15;
+
+    public bool AllowSuid { get; init; }
+
+    public bool AllowDev { get; init; }
+
+    /// <summary>Reads file and environment, lets <paramref name="flags"/> change the result, and checks it.</summary>
+    /// <exception cref="SettingException">A source cannot be read, or a setting cannot be used.</exception>
+    public static AgentSettings Load(
+        string? configFile, Func<string, string?> environment, Func<AgentSettings, AgentSettings> flags)
+    {
+        var file = configFile ?? environment("MOUNTLEDGER_CONFIG");
+        var settings = file is null && !File.Exists(ConfigFileDefault) ? new AgentSettings() : ReadFile(file ?? ConfigFileDefault);
+        return flags(FromEnvironment(settings, environment)).Checked();
+    }
+
+    public InputPolicy Policy() => new(Host!, Roots) { AllowSuid = AllowSuid, AllowDev = AllowDev };
+
+    private static AgentSettings ReadFile(string path)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(File.ReadAllBytes(path), SettingsJson.Default.AgentSettings) ?? new AgentSettings();
+        }
+        catch (JsonException e)
+        {
+            throw new SettingException($"{path}, line {e.LineNumber + 1}: {e.Message.Split(" Path:")[0]}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new SettingException($"the configuration file cannot be read: {e.Message}");
+        }
+    }
+
+    private static AgentSettings FromEnvironment(AgentSettings settings, Func<string, string?> environment)
+    {
+        string? Value(string name) => environment("MOUNTLEDGER_" + name) is { Length: > 0 } value ? value : null;
+        double Seconds(string name, double otherwise) => Value(name) is not { } value ? otherwise
+            : double.TryParse(value, System.Globalization.CultureInfo.InvariantCulture, out var seconds) ? seconds
+            : throw new SettingException($"MOUNTLEDGER_{name}: give a number of seconds, not '{value}'");
+        return settings with
+        {
+            Host = Value("HOST") ?? settings.Host,
+            StateDir = Value("STATE_DIR") ?? settings.StateDir,
+            Socket = Value("SOCKET") ?? settings.Socket,
+            Postgres = Value("POSTGRES") ?? settings.Postgres,
+            Roots = Value("ROOTS")?.Split(':').ToImmutableArray() ?? settings.Roots,
+            LockDir = Value("LOCK_DIR") ?? settings.LockDir,
+            OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
+            ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
+            PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
+            LeaseSeconds = Seconds("LEASE_SECONDS", settings.LeaseSeconds),
+        };
+    }
+
+    private AgentSettings Checked()
+    {
+        var errors = new InputErrors();
+        var host = Host ?? Environment.MachineName.ToLowerInvariant();
+        InputRules.HostName("host", host, errors);
+        InputRules.AbsolutePath("stateDir", StateDir, errors);
+        InputRules.AbsolutePath("socket", Socket, errors);
+        InputRules.AbsolutePath("lockDir", LockDir, errors);
+        if (Roots.IsDefaultOrEmpty) errors.Add("roots", "required", null, "give at least one directory to mount below");
+        else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
+        if (System.Text.Encoding.UTF8.GetByteCount(Socket) > 107)
+            errors.Add("socket", "socket-length", Socket, "give a path of at most 107 bytes: a unix socket cannot have a longer one");
+        foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
+            [("operationSeconds", OperationSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
+            ("pollSeconds", PollSeconds, 0, 3600), ("leaseSeconds", LeaseSeconds, 1, 3600)])
+        {
+            if (!(seconds >= min && seconds <= max))
+                errors.Add(name, "seconds-range", $"{seconds}", $"give a number of seconds from {min} to {max}");
+        }
+        return errors.Count == 0 ? this with { Host = host } : throw new SettingException(string.Join("; ", errors));
+    }
+}
+
+/// <summary>The configuration file: camel case, comments and trailing commas allowed, unknown members refused.</summary>
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    ReadCommentHandling = JsonCommentHandling.Skip,
+    AllowTrailingCommas = true,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow)]
+[JsonSerializable(typeof(AgentSettings))]
+internal sealed partial class SettingsJson : JsonSerializerContext;

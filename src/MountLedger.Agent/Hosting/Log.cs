@@ -1,0 +1,32 @@
+namespace MountLedger.Agent;
+
+/// <summary>Every log message of the agent itself, in one place.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(1, LogLevel.Information, "agent {Agent} of host {Host} starts: version {Version}, roots {Roots}")]
+    public static partial void Starting(this ILogger logger, string agent, string host, string version, string roots);
+
+    [LoggerMessage(2, LogLevel.Information, "ledger: {Ledger}, epoch {Epoch}")]
+    public static partial void LedgerReady(this ILogger logger, string ledger, long epoch);
+
+    [LoggerMessage(3, LogLevel.Information, "open for commands on {Socket} after {ElapsedMs} ms")]
+    public static partial void Open(this ILogger logger, string socket, long elapsedMs);
+
+    [LoggerMessage(4, LogLevel.Critical, "the agent cannot start: {Reason}")]
+    public static partial void CannotStart(this ILogger logger, string reason);
+
+    [LoggerMessage(5, LogLevel.Warning, "the ledger is not available, trying again: {Reason}")]
+    public static partial void LedgerAwaited(this ILogger logger, string reason);
+
+    [LoggerMessage(6, LogLevel.Critical, "the lease of host {Host} was lost to another agent: this one stops acting on the kernel")]
+    public static partial void LeaseLost(this ILogger logger, string host);
+
+    [LoggerMessage(7, LogLevel.Information, "stopping: commands are refused, running operations finish, mounts stay in place")]
+    public static partial void Stopping(this ILogger logger);
+
+    [LoggerMessage(8, LogLevel.Warning, "keeping up failed: {Reason}")]
+    public static partial void UpkeepFailed(this ILogger logger, string reason);
+
+    [LoggerMessage(9, LogLevel.Error, "a request failed by an error of the program: {Method} {Path}")]
+    public static partial void RequestFailed(this ILogger logger, string method, string path, Exception exception);
+}

@@ -50,20 +50,18 @@ public static class CommandLine
 
     private static async Task<int> RebuildAsync(AgentSettings settings, CancellationToken cancellationToken)
     {
-        using var loggers = LoggerFactory.Create(logging => logging.AddConsole());
-        EmbeddedPostgres? own = settings.Postgres is null ? new EmbeddedPostgres(loggers.CreateLogger("postgres")) : null;
+        await using var own = settings.Postgres is null ? await EmbeddedPostgres.StartAsync(settings.StateDir, cancellationToken) : null;
         try
         {
-            var connection = settings.Postgres ?? await own!.StartAsync(settings.StateDir, cancellationToken);
-            await using var database = LedgerDatabase.Open(connection);
+            await using var database = LedgerDatabase.Open(settings.Postgres ?? own!.ConnectionString);
             await new Migrator(database).MigrateAsync(cancellationToken);
             var result = await new ProjectionRebuild(database).RunAsync(settings.Host, cancellationToken);
-            Console.WriteLine($"rebuilt {result.Streams} streams of {result.Hosts} hosts from {result.Events} events");
+            Console.WriteLine($"rebuilt {result.Streams} streams of {result.Hosts} host(s) from {result.Events} events");
             return 0;
         }
         finally
         {
-            if (own is not null) await own.StopAsync();
+            if (own is { WasRunning: false }) await own.StopAsync(TimeSpan.FromSeconds(15), CancellationToken.None);
         }
     }
 
@@ -78,7 +76,7 @@ public static class CommandLine
             await Console.Error.WriteLineAsync($"mountledgerd: {e.Message}");
             return BadUsage;
         }
-        catch (Exception e) when (e is LedgerUnavailableException or SchemaException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is LedgerUnavailableException or SchemaException or EmbeddedPostgresException or IOException or UnauthorizedAccessException)
         {
             await Console.Error.WriteLineAsync($"mountledgerd: {e.Message}");
             return Unavailable;

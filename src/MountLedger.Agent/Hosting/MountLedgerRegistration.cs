@@ -23,10 +23,8 @@ public static class MountLedgerRegistration
         services.AddSingleton(settings.Policy());
         services.AddSingleton(new NodeAccess(static () => Guid.CreateVersion7().ToString()));
         services.AddSingleton<LedgerAccess>();
-        services.AddSingleton(provider => WorkerOptions.ForThisProgram() with
+        services.AddSingleton(provider => WorkerOptions.ForThisProgram(settings.Roots, Path.Combine(settings.StateDir, "workers")) with
         {
-            Roots = settings.Roots,
-            RunDirectory = Path.Combine(settings.StateDir, "workers"),
             OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),
         });

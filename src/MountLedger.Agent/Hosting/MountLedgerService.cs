@@ -15,6 +15,8 @@ public sealed class MountLedgerService(
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
 
+    private static readonly TimeSpan PostgresStopDeadline = TimeSpan.FromSeconds(15);
+
     private static readonly TimeSpan RequestPurgeInterval = TimeSpan.FromMinutes(30);
 
     private readonly ILogger _logger = loggers.CreateLogger("mountledgerd");
@@ -63,8 +65,12 @@ public sealed class MountLedgerService(
         if (_host is not null) await _host.DisposeAsync();
         _host = null;
         await ledger.CloseAsync();
-        if (_postgres is not null) await _postgres.StopAsync();
-        _postgres = null;
+        if (_postgres is not null)
+        {
+            if (!await _postgres.StopAsync(PostgresStopDeadline, CancellationToken.None)) _logger.UpkeepFailed("PostgreSQL did not stop in time");
+            await _postgres.DisposeAsync();
+            _postgres = null;
+        }
         _lock?.Dispose();
         _lock = null;
     }
@@ -84,7 +90,7 @@ public sealed class MountLedgerService(
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            var reason = e is SettingException or SchemaException or LedgerUnavailableException or InvalidOperationException or IOException
+            var reason = e is SettingException or SchemaException or LedgerUnavailableException or EmbeddedPostgresException or InvalidOperationException or IOException
                 ? e.Message : e.ToString();
             _logger.CannotStart(reason);
             access.Close(reason);
@@ -146,8 +152,8 @@ public sealed class MountLedgerService(
         var connection = settings.Postgres;
         if (connection is null)
         {
-            _postgres = new EmbeddedPostgres(loggers.CreateLogger("postgres"));
-            connection = await _postgres.StartAsync(settings.StateDir, cancellationToken);
+            _postgres = await EmbeddedPostgres.StartAsync(settings.StateDir, cancellationToken);
+            connection = _postgres.ConnectionString;
         }
         var database = ledger.Open(connection);
         while (true)

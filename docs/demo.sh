@@ -252,7 +252,8 @@ start_agent() {
     env -u MOUNTLEDGER_SOCKET "${command[@]}" </dev/null >>"$dir/agent.log" 2>&1 &
     agent=$!
     deadline=$((SECONDS + ready_seconds_max))
-    until mountledger host ls >/dev/null 2>&1; do
+    # Detaching what nobody holds changes nothing and records nothing, and is answered once commands are taken.
+    until mountledger unmount /srv/nothing --volume none --consumer nobody >/dev/null 2>&1; do
         [[ -e /proc/$agent/stat ]] && kill -0 "$agent" 2>/dev/null || fail "the agent ended while it started"
         ((SECONDS < deadline)) || fail "the agent is not ready after $ready_seconds_max s"
         sleep 0.1

@@ -72,6 +72,16 @@ public class OutputTests
         Assert.Equal(page + "\n", (await Ran.Async(agent, "ls", "--json")).Out);
     }
 
+    [Theory]
+    [InlineData("host ls --json", """{"items":[{"host":"a"},{"host":"b"}],"next":null}""")]
+    [InlineData("host ls --json --host b", """{"items":[{"host":"b"}],"next":null}""")]
+    public async Task Hosts_are_all_or_the_one_that_is_meant(string line, string document)
+    {
+        await using var agent = await ScriptedAgent.AnsweringAsync(200, Sample.List(null, """{"host":"a"}""", """{"host":"b"}"""));
+
+        Assert.Equal(document + "\n", (await Ran.Async(agent, line.Split(' '))).Out);
+    }
+
     [Fact]
     public async Task A_cursor_that_repeats_ends_the_run()
     {

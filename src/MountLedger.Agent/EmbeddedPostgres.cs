@@ -64,7 +64,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         var real = await BoundedProcess.RunAsync(["realpath", "--", stateDirectory], TimeSpan.FromSeconds(10), cancellationToken);
         if (real.ExitCode != 0) throw new EmbeddedPostgresException($"{stateDirectory} cannot be resolved: {real.Output.Trim()}");
         var path = real.Output.TrimEnd('\n');
-        var server = new EmbeddedPostgres(path, await EmbeddedPostgresAccount.ChooseAsync(cancellationToken));
+        var server = new EmbeddedPostgres(path, await EmbeddedPostgresAccount.ChooseAsync(path, cancellationToken));
         try
         {
             await server.BringUpAsync(path, cancellationToken);

@@ -8,8 +8,13 @@ namespace MountLedger.Agent;
 /// <summary>
 /// Under whose name the agent's own PostgreSQL runs, since it refuses to run as root: as the account <c>postgres</c> (else <c>nobody</c>) when we are
 /// root; in a nested user namespace, under the name of one of these, when we are root only of a user namespace that has no other
-/// account, or when nobody knows our own name (a container's arbitrary user: initdb wants one); as ourselves otherwise.
+/// account, when the account cannot pass through a directory above the state directory (a fresh temporary directory is its
+/// owner's alone), or when nobody knows our own name (a container's arbitrary user: initdb wants one); as ourselves otherwise.
 /// </summary>
+/// <remarks>
+/// In a nested namespace under a real root the server has none of root's capabilities, but it owns what root owns. That is
+/// weaker than an account of its own, so it is the second choice, and docs/operating.md says how to get the first.
+/// </remarks>
 internal sealed class EmbeddedPostgresAccount
 {
     private static readonly string[] Names = ["postgres", "nobody"];
@@ -29,7 +34,9 @@ internal sealed class EmbeddedPostgresAccount
     /// <summary>The files of the server belong to another account than the agent's.</summary>
     public bool IsOther => owner is not null;
 
-    public static async Task<EmbeddedPostgresAccount> ChooseAsync(CancellationToken cancellationToken)
+    /// <param name="stateDirectory">Absolute, without links. A cluster that is in it already stays with the account that it was made by.</param>
+    /// <param name="cancellationToken">Gives up asking the system.</param>
+    public static async Task<EmbeddedPostgresAccount> ChooseAsync(string stateDirectory, CancellationToken cancellationToken)
     {
         var accounts = Names
             .Select(name => (Name: name, Ids: FindAccount(File.ReadLines("/etc/passwd"), name)))
@@ -38,7 +45,10 @@ internal sealed class EmbeddedPostgresAccount
         {
             var users = UidMap.Parse(File.ReadAllLines("/proc/self/uid_map"));
             var groups = UidMap.Parse(File.ReadAllLines("/proc/self/gid_map"));
-            foreach (var (name, ids) in accounts.Where(account => users.Contains(account.Ids.Uid) && groups.Contains(account.Ids.Gid)))
+            var others = accounts.Where(account => users.Contains(account.Ids.Uid) && groups.Contains(account.Ids.Gid));
+            var owner = await OwnerOfClusterAsync(stateDirectory, cancellationToken);
+            var isNested = owner is 0 || (owner is null && ClosedAbove(stateDirectory) is not null && FindProgram("unshare") is not null);
+            foreach (var (name, ids) in isNested ? [] : others)
                 return new($"the account {name}", SwitchTo(name, ids.Uid, ids.Gid), ids);
         }
         else if (await HasNameAsync(cancellationToken))
@@ -76,13 +86,29 @@ internal sealed class EmbeddedPostgresAccount
         if (!IsOther) return;
         // Search permission only: names in it can be opened by who knows them, if their own mode allows; nothing can be listed.
         File.SetUnixFileMode(stateDirectory, File.GetUnixFileMode(stateDirectory) | UnixFileMode.OtherExecute);
+        if (ClosedAbove(stateDirectory) is not { } above) return;
+        throw new EmbeddedPostgresException(
+            $"{Description}, which runs the agent's own PostgreSQL, cannot pass {above} on the way to {stateDirectory}: "
+            + $"chmod o+x {above}, choose another --state-dir, or give a connection string (--postgres)");
+    }
+
+    /// <summary>The nearest directory above that only its owner and group can pass through, or null.</summary>
+    private static string? ClosedAbove(string stateDirectory)
+    {
         for (var above = Path.GetDirectoryName(stateDirectory); above is not null; above = Path.GetDirectoryName(above))
         {
-            if (File.GetUnixFileMode(above).HasFlag(UnixFileMode.OtherExecute)) continue;
-            throw new EmbeddedPostgresException(
-                $"{Description}, which runs the agent's own PostgreSQL, cannot pass {above} on the way to {stateDirectory}: "
-                + $"chmod o+x {above}, choose another --state-dir, or give a connection string (--postgres)");
+            if (!File.GetUnixFileMode(above).HasFlag(UnixFileMode.OtherExecute)) return above;
         }
+        return null;
+    }
+
+    /// <summary>The user id that an existing cluster belongs to, or null when there is none yet.</summary>
+    private static async Task<uint?> OwnerOfClusterAsync(string stateDirectory, CancellationToken cancellationToken)
+    {
+        var data = Path.Combine(stateDirectory, "postgres", "data");
+        if (!Directory.Exists(data)) return null;
+        var result = await BoundedProcess.RunAsync([Program("stat"), "-c", "%u", "--", data], TimeSpan.FromSeconds(10), cancellationToken);
+        return result.ExitCode == 0 && uint.TryParse(result.Output.Trim(), CultureInfo.InvariantCulture, out var uid) ? uid : null;
     }
 
     /// <summary>The ids of an account of a passwd file, or null.</summary>

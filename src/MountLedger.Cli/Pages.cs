@@ -34,24 +34,29 @@ internal static class Pages
         throw Answer.Unreadable($"the list has more than {PagesMax} pages");
     }
 
-    /// <summary>All pages as one document of the same shape; a single page stays as it came.</summary>
-    public static async Task<byte[]> OneDocumentAsync(AgentClient agent, Query query, CancellationToken cancellationToken)
+    /// <summary>All pages as one document of the same shape; a single page stays as it came, unless <paramref name="keep"/> takes items out.</summary>
+    public static async Task<byte[]> OneDocumentAsync(
+        AgentClient agent, Query query, CancellationToken cancellationToken, Func<JsonElement, bool>? keep = null)
     {
         var merged = new StringBuilder();
-        string? only = null;
+        string? whole = null;
         var pages = 0;
+        var dropped = false;
         await foreach (var page in ReadAsync(agent, query, cancellationToken))
         {
             using var _ = page;
-            only = page.RootElement.GetRawText();
+            whole = page.RootElement.GetRawText();
             pages++;
             foreach (var item in page.RootElement.GetProperty("items").EnumerateArray())
             {
-                merged.Append(merged.Length == 0 ? "" : ",").Append(item.GetRawText());
+                if (keep is null || keep(item))
+                    merged.Append(merged.Length == 0 ? "" : ",").Append(item.GetRawText());
+                else
+                    dropped = true;
             }
         }
 
-        return Encoding.UTF8.GetBytes(pages == 1 ? only! : $$"""{"items":[{{merged}}],"next":null}""");
+        return Encoding.UTF8.GetBytes(pages == 1 && !dropped ? whole! : $$"""{"items":[{{merged}}],"next":null}""");
     }
 
     /// <summary>The items of a page as this client knows them.</summary>

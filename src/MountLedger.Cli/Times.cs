@@ -6,7 +6,7 @@ namespace MountLedger.Cli;
 /// <summary>Durations (<c>30s</c>) and times (RFC 3339, or so long ago: <c>10m</c>) on the command line.</summary>
 internal static class Times
 {
-    private static readonly TimeSpan _waitMax = TimeSpan.FromHours(24);
+    private static readonly TimeSpan _waitMax = TimeSpan.FromSeconds(InputRules.WaitSecondsMax);
 
     private static readonly string[] _rfc3339 = [.. Rfc3339()];
 
@@ -40,7 +40,7 @@ internal static class Times
         var text = result.Tokens.Count == 1 ? result.Tokens[0].Value : "";
         if (Duration(text) is { } wait && wait <= _waitMax)
             return wait;
-        result.AddError($"--wait: '{text}' is no duration up to 24h — write it like 500ms, 30s or 2m");
+        result.AddError($"--wait: '{text}' is no duration up to 1h — write it like 500ms, 30s or 2m");
         return null;
     }
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using MountLedger.Wire;
 
 namespace MountLedger.Cli.Verbs;
@@ -12,6 +13,8 @@ internal static class HostVerb
           mountledger host down --reason "disk replacement"
           mountledger host up
         """;
+
+    private static readonly Query _all = new("/v1/hosts");
 
     public static Command Define(CommandLine line)
     {
@@ -47,14 +50,13 @@ internal static class HostVerb
 
     private static async Task<int> ListAsync(Run run, CancellationToken cancellationToken)
     {
-        var query = new Query("/v1/hosts").With("host", run.Host);
         if (run.Json)
         {
-            await run.Output.WriteDocumentAsync(await Pages.OneDocumentAsync(run.Agent, query, cancellationToken));
+            await run.Output.WriteDocumentAsync(await Pages.OneDocumentAsync(run.Agent, _all, cancellationToken, IsMeant));
             return ExitCode.Done;
         }
 
-        var hosts = await HostsAsync(run, query, cancellationToken);
+        var hosts = (await HostsAsync(run, cancellationToken)).FindAll(host => run.Host is null || host.Host == run.Host);
         if (hosts.Count == 0)
         {
             await run.Output.WriteLineAsync("no hosts");
@@ -76,22 +78,24 @@ internal static class HostVerb
 
         await run.Output.WriteTableAsync(table);
         return ExitCode.Done;
+
+        bool IsMeant(JsonElement item) => run.Host is null || (item.TryGetProperty("host", out var host) && host.ValueEquals(run.Host));
     }
 
     /// <summary>The agent's own host goes by its name in the path; with several in the ledger the user has to say which.</summary>
     private static async Task<string> OwnHostAsync(Run run, CancellationToken cancellationToken)
     {
-        var hosts = await HostsAsync(run, new Query("/v1/hosts"), cancellationToken);
+        var hosts = await HostsAsync(run, cancellationToken);
         return hosts is [var only]
             ? only.Host
             : throw new ExitException(
                 ExitCode.BadUsage, $"--host: the ledger has {Text.Count(hosts.Count, "host")} — say which one, 'mountledger host ls' lists them");
     }
 
-    private static async Task<List<HostView>> HostsAsync(Run run, Query query, CancellationToken cancellationToken)
+    private static async Task<List<HostView>> HostsAsync(Run run, CancellationToken cancellationToken)
     {
         var hosts = new List<HostView>();
-        await foreach (var page in Pages.ReadAsync(run.Agent, query, cancellationToken))
+        await foreach (var page in Pages.ReadAsync(run.Agent, _all, cancellationToken))
         {
             using var _ = page;
             hosts.AddRange(Pages.Items(page, AnswerJson.Default.ListOfHostView));

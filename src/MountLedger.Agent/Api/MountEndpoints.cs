@@ -15,7 +15,7 @@ public static class MountEndpoints
             .DescribesOutcome("Detach a volume of a consumer, unmounting when it was the last");
     }
 
-    private static async Task<IResult> MountAsync(HttpContext http)
+    private static async Task<IResult> MountAsync(HttpContext http, MountVolumeHandler handler)
     {
         var read = await RequestReading.BodyAsync(http, RequestJson.Default.MountRequest);
         var conditions = read.Conditions;
@@ -35,11 +35,10 @@ public static class MountEndpoints
             WaitSeconds = body.WaitSeconds,
             Conditions = conditions,
         };
-        var handler = http.RequestServices.GetRequiredService<MountVolumeHandler>();
         return JsonAnswer.Of(await handler.Handle(command, http.RequestAborted));
     }
 
-    private static async Task<IResult> UnmountAsync(HttpContext http)
+    private static async Task<IResult> UnmountAsync(HttpContext http, UnmountVolumeHandler handler)
     {
         var read = await RequestReading.BodyAsync(http, RequestJson.Default.UnmountRequest);
         var conditions = read.Conditions;
@@ -56,7 +55,6 @@ public static class MountEndpoints
             WaitSeconds = body.WaitSeconds,
             Conditions = conditions,
         };
-        var handler = http.RequestServices.GetRequiredService<UnmountVolumeHandler>();
         return JsonAnswer.Of(await handler.Handle(command, http.RequestAborted));
     }
 

@@ -122,6 +122,7 @@ public sealed class MountLedgerService(
 
         // 4. Workers of earlier lives are dead before anything is believed of the mount table.
         _host = new WorkerMountHost(workerOptions);
+        await _host.KillEarlierWorkersAsync(cancellationToken);
         await _host.StartAsync(cancellationToken);
 
         // 5. Compare, then open.

@@ -10,7 +10,7 @@ public sealed partial class FileCreationMask : IDisposable
     /// <param name="mask">The permission bits that new files must not have, such as octal 077.</param>
     public FileCreationMask(uint mask) => _before = SetMask(mask);
 
-    public void Dispose() => SetMask(_before);
+    public void Dispose() => _ = SetMask(_before);
 
     [LibraryImport("libc", EntryPoint = "umask")]
     private static partial uint SetMask(uint mask);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Microsoft.Win32.SafeHandles;
 using MountLedger.Linux.Interop;
 
 namespace MountLedger.Linux;
@@ -10,6 +11,8 @@ namespace MountLedger.Linux;
 public sealed class HostLock : IDisposable
 {
     public const string DefaultDirectory = "/run/mountledger";
+
+    private const ulong FileMode = 0b110_100_100;
 
     private readonly FileStream file;
 
@@ -26,9 +29,12 @@ public sealed class HostLock : IDisposable
         var path = Path.Combine(directory, $"{mountNamespaceId}.lock");
         holderPid = null;
 
-        // FileShare.ReadWrite: .NET then takes no lock of its own on the file, which would get in the way of ours.
-        var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, 0);
-        var errno = IdentityCalls.TryLock((int)file.SafeFileHandle.DangerousGetHandle());
+        // Not by FileStream's own opening: it takes a lock of its own, and throws when somebody has the file.
+        var number = PathCalls.OpenAt(
+            PathCalls.AT_FDCWD, path, PathCalls.O_RDWR | PathCalls.O_CREAT, PathCalls.RESOLVE_NO_MAGICLINKS, out var openError, FileMode);
+        if (number < 0) throw new IOException($"open {path}: {Errno.Name(openError)}");
+        var file = new FileStream(new SafeFileHandle(number, ownsHandle: true), FileAccess.ReadWrite, 0);
+        var errno = IdentityCalls.TryLock(number);
         if (errno == 0)
         {
             file.SetLength(0);

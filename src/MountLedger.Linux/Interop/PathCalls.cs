@@ -12,7 +12,7 @@ internal static partial class PathCalls
 
     public const ulong O_RDONLY = 0;
     public const ulong O_RDWR = 2;
-    public const ulong O_NONBLOCK = 0x800;
+    public const ulong O_CREAT = 0x40;
     public const ulong O_CLOEXEC = 0x80000;
     public const ulong O_PATH = 0x200000;
 
@@ -25,10 +25,10 @@ internal static partial class PathCalls
 
     private const nint Openat2Number = 437;
 
-    /// <summary>Opens with openat2; −1 and the error number when it fails.</summary>
-    public static int OpenAt(int directory, string path, ulong flags, ulong resolve, out int errno)
+    /// <summary>Opens with openat2; −1 and the error number when it fails. <paramref name="mode"/> is for O_CREAT only.</summary>
+    public static int OpenAt(int directory, string path, ulong flags, ulong resolve, out int errno, ulong mode = 0)
     {
-        var how = new OpenHow { Flags = flags | O_CLOEXEC, Resolve = resolve };
+        var how = new OpenHow { Flags = flags | O_CLOEXEC, Mode = mode, Resolve = resolve };
         var rc = Openat2(Openat2Number, directory, path, in how, OpenHow.Size);
         errno = rc < 0 ? Marshal.GetLastPInvokeError() : 0;
         return (int)rc;

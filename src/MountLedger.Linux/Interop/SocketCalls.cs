@@ -70,7 +70,7 @@ internal static partial class SocketCalls
     }
 
     /// <summary>Ends the stream in both directions, so that a thread that waits in <see cref="Receive"/> returns.</summary>
-    public static void Shutdown(int socket) => _ = ShutdownSocket(socket, SHUT_RDWR);
+    public static int Shutdown(int socket) => ShutdownSocket(socket, SHUT_RDWR);
 
     /// <summary>The events that came within the time (−1: wait for ever), 0 when none or interrupted.</summary>
     public static unsafe short Poll(int descriptor, short events, int timeoutMs)

@@ -1,0 +1,76 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using MountLedger.Linux.Interop;
+
+namespace MountLedger.Linux;
+
+/// <summary>
+/// The worker process: executes the agent's requests on the kernel, and nothing else. It has one socket, the channel it was
+/// started with, and ends when that does.
+/// </summary>
+public static class WorkerEntry
+{
+    internal const string ChannelFlag = "--channel-fd";
+    internal const string RootFlag = "--root";
+    internal const string DirectoryModeFlag = "--directory-mode";
+
+    /// <summary>Operations that can run at once; a request beyond that waits in the agent.</summary>
+    internal const int ThreadsMax = 16;
+
+    /// <summary>
+    /// Runs the worker until its channel ends: <c>--channel-fd N --root DIR… [--directory-mode 0755]</c>.
+    /// </summary>
+    /// <returns>2 for bad arguments; otherwise the process ends without returning.</returns>
+    public static Task<int> RunAsync(string[] args)
+    {
+        if (!TryParse(args, out var channelNumber, out var roots, out var directoryMode))
+        {
+            Console.Error.WriteLine($"worker: expected {ChannelFlag} N {RootFlag} DIR… (it is started by the agent, not by hand)");
+            return Task.FromResult(2);
+        }
+
+        // The agent alone decides when a worker ends: a signal to the terminal's group or the service must not tear an
+        // operation apart.
+        PosixSignal[] ignored = [PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP, PosixSignal.SIGQUIT];
+        var registrations = ignored.Select(signal => PosixSignalRegistration.Create(signal, context => context.Cancel = true)).ToArray();
+        if (ProcessCalls.ForbidNewPrivileges() is var errno and not 0)
+            Console.Error.WriteLine($"worker: PR_SET_NO_NEW_PRIVS: {Errno.Name(errno)}");
+        PathCalls.ClearUmask();
+
+        var channel = new WorkerChannel(new Descriptor(channelNumber));
+        var service = new WorkerService(channel, new MountOperations(roots, directoryMode));
+        service.Start(ThreadsMax);
+
+        // The other end is gone: at once, whatever the threads are doing. What was in flight is unknown to the next agent,
+        // which kills us anyhow.
+        while ((SocketCalls.Poll(channelNumber, SocketCalls.POLLRDHUP, -1) & ~SocketCalls.POLLIN) == 0) { }
+        ProcessCalls.ExitNow(0);
+        GC.KeepAlive(registrations);
+        return Task.FromResult(0);
+    }
+
+    private static bool TryParse(string[] args, out int channel, out List<string> roots, out uint directoryMode)
+    {
+        (channel, roots, directoryMode) = (-1, [], MountOperations.DirectoryModeDefault);
+        for (var i = 0; i + 1 < args.Length; i += 2)
+        {
+            var value = args[i + 1];
+            switch (args[i])
+            {
+                case ChannelFlag when int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out channel): break;
+                case RootFlag when value.StartsWith('/'): roots.Add(value); break;
+                case DirectoryModeFlag when TryOctal(value, out directoryMode): break;
+                default: return false;
+            }
+        }
+        return args.Length % 2 == 0 && channel >= 0 && roots.Count > 0;
+    }
+
+    private static bool TryOctal(string text, out uint value)
+    {
+        value = 0;
+        if (text.Length is 0 or > 5 || text.Any(digit => digit is < '0' or > '7')) return false;
+        value = Convert.ToUInt32(text, 8);
+        return true;
+    }
+}

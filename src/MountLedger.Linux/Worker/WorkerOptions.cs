@@ -1,0 +1,42 @@
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace MountLedger.Linux;
+
+/// <summary>How workers are started and how long the agent waits for them.</summary>
+/// <param name="FileName">Absolute path of the program; its own arguments follow <paramref name="PrefixArguments"/>.</param>
+/// <param name="PrefixArguments">What comes before the worker's flags, such as <c>worker</c>, or a DLL and <c>worker</c>.</param>
+/// <param name="Roots">Directories (absolute, without links) below which mountpoints may lie.</param>
+/// <param name="RunDirectory">Where a record of each running worker is kept, so that a later agent finds it.</param>
+public sealed record WorkerOptions(
+    string FileName, IReadOnlyList<string> PrefixArguments, IReadOnlyList<string> Roots, string RunDirectory)
+{
+    /// <summary>How long an operation may take before its worker is given up.</summary>
+    public TimeSpan OperationDeadline { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <summary>How long a new worker may take to answer for the first time.</summary>
+    public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a killed worker may take to be gone before that is reported.</summary>
+    public TimeSpan DeathDeadline { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>Workers that were given up and that the kernel does not let go of; with that many, new operations are refused.</summary>
+    public int WrittenOffMax { get; init; } = 8;
+
+    /// <summary>Permission bits of directories that are made for mountpoints.</summary>
+    public uint DirectoryMode { get; init; } = MountOperations.DirectoryModeDefault;
+
+    public ILogger Logger { get; init; } = NullLogger.Instance;
+
+    /// <summary>
+    /// The program that is running, as a worker of itself: <c>mountledgerd worker</c>. When the running program is another
+    /// one (<c>dotnet mountledgerd.dll</c>, a test, an embedding application), <c>mountledgerd</c> beside the application.
+    /// </summary>
+    public static WorkerOptions ForThisProgram(IReadOnlyList<string> roots, string runDirectory = HostLock.DefaultDirectory)
+    {
+        const string Program = "mountledgerd";
+        var running = Environment.ProcessPath;
+        var file = Path.GetFileName(running) == Program ? running! : Path.Combine(AppContext.BaseDirectory, Program);
+        return new WorkerOptions(file, ["worker"], roots, runDirectory);
+    }
+}

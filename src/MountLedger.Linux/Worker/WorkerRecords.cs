@@ -1,0 +1,82 @@
+using System.Globalization;
+using MountLedger.Linux.Interop;
+
+namespace MountLedger.Linux;
+
+/// <summary>
+/// Files that say which workers run, one for each, named by pid: boot id, start time and program. A pid alone proves
+/// nothing, because it is used again; the three together do.
+/// </summary>
+internal sealed class WorkerRecords(string runDirectory)
+{
+    private const int RecordsMax = 256;
+    private readonly string directory = Path.Combine(runDirectory, "workers");
+    private readonly string bootId = KernelIdentityReader.ReadBootId();
+
+    /// <summary>Keeps a record of a child that was just started.</summary>
+    public void Add(int pid)
+    {
+        Directory.CreateDirectory(directory);
+        if (Identify(pid) is { } identity) File.WriteAllText(FileOf(pid), identity);
+    }
+
+    public void Remove(int pid) => File.Delete(FileOf(pid));
+
+    /// <summary>
+    /// Kills every recorded worker that still runs, and waits for its end.
+    /// </summary>
+    /// <returns>Those that are not dead after <paramref name="patience"/>: the kernel holds them; their records stay.</returns>
+    public async Task<IReadOnlyList<(int Pid, Descriptor Process)>> KillAllAsync(TimeSpan patience, CancellationToken cancellationToken)
+    {
+        var alive = new List<(int Pid, Descriptor Process)>();
+        if (!Directory.Exists(directory)) return alive;
+        foreach (var file in Directory.EnumerateFiles(directory).Take(RecordsMax))
+        {
+            if (!int.TryParse(Path.GetFileName(file), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)) continue;
+            // First hold on to the process, then check that it is the one: afterwards the pid cannot change hands.
+            var number = ProcessCalls.OpenProcess(pid, out _);
+            if (number >= 0 && Identify(pid) is { } identity && identity == await File.ReadAllTextAsync(file, cancellationToken))
+            {
+                ProcessCalls.Signal(number, ProcessCalls.SIGKILL);
+                alive.Add((pid, new Descriptor(number)));
+                continue;
+            }
+            if (number >= 0) new Descriptor(number).Dispose();
+            File.Delete(file);
+        }
+
+        var until = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        while (true)
+        {
+            foreach (var (pid, process) in alive.Where(worker => ProcessCalls.HasExited(worker.Process.Number)).ToList())
+            {
+                alive.Remove((pid, process));
+                ProcessCalls.Reap(process.Number);
+                process.Dispose();
+                Remove(pid);
+            }
+            if (alive.Count == 0 || Environment.TickCount64 >= until) return alive;
+            await Task.Delay(TimeSpan.FromMilliseconds(2), cancellationToken);
+        }
+    }
+
+    private string FileOf(int pid) => Path.Combine(directory, pid.ToString(CultureInfo.InvariantCulture));
+
+    /// <summary>Boot id, start time (clock ticks since boot, field 22 of proc_pid_stat(5)) and program; null when it is gone.</summary>
+    private string? Identify(int pid)
+    {
+        try
+        {
+            var stat = File.ReadAllText($"/proc/{pid}/stat");
+            // The name, in brackets, may contain anything: count from its end.
+            var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+            var program = PathCalls.ReadLink($"/proc/{pid}/exe");
+            // A zombie has no program any more and can do nothing.
+            return program is null ? null : $"{bootId} {fields[19]} {program}\n";
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException or IndexOutOfRangeException)
+        {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+using MountLedger.Agent;
+using MountLedger.Postgres;
+using Npgsql;
+using Xunit;
+
+namespace MountLedger.Testing;
+
+/// <summary>
+/// A real PostgreSQL for the tests of one assembly: of its own in a temporary directory, or the given one. Hands out a fresh, migrated database to
+/// each test, and drops what it made.
+/// </summary>
+public sealed class PostgresServer : IAsyncLifetime
+{
+    private static int serial;
+
+    private readonly List<string> created = [];
+    private readonly string prefix = $"mltest_{Environment.ProcessId}_{Guid.NewGuid():N}"[..24];
+    private DirectoryInfo? directory;
+    private EmbeddedPostgres? own;
+    private string administrator = "";
+
+    public async Task InitializeAsync()
+    {
+        if (PostgresPresence.ReasonToSkip is not null) return;
+        if (PostgresPresence.Given is { } given)
+        {
+            administrator = given;
+        }
+        else
+        {
+            directory = Directory.CreateTempSubdirectory("mountledger-test-");
+            own = await EmbeddedPostgres.StartAsync(directory.FullName, CancellationToken.None);
+            administrator = $"Host={own.SocketDirectory};Username={ClusterSetup.Superuser};Database={ClusterSetup.Superuser}";
+        }
+        await using var template = LedgerDatabase.Open(await CreateAsync(Template, template: "template0"));
+        await new Migrator(template).MigrateAsync(CancellationToken.None);
+    }
+
+    public async Task DisposeAsync()
+    {
+        if (own is not null)
+        {
+            await own.StopAsync(TimeSpan.FromSeconds(20), CancellationToken.None);
+            await own.DisposeAsync();
+            directory!.Delete(recursive: true);
+            return;
+        }
+        foreach (var database in created) await ExecuteAsync(administrator, $"drop database if exists {database} with (force)");
+    }
+
+    /// <summary>The connection string of a new database with the ledger's schema.</summary>
+    public Task<string> CreateLedgerAsync() => CreateAsync($"{prefix}_{Interlocked.Increment(ref serial)}", Template);
+
+    /// <summary>The connection string of a new, empty database.</summary>
+    public Task<string> CreateEmptyAsync(string encoding = "UTF8") =>
+        CreateAsync($"{prefix}_{Interlocked.Increment(ref serial)}", "template0", encoding);
+
+    private string Template => $"{prefix}_template";
+
+    private async Task<string> CreateAsync(string name, string template, string encoding = "UTF8")
+    {
+        var role = own is null ? "current_user" : ClusterSetup.Ledger;
+        await ExecuteAsync(administrator, $"create database {name} owner {role} encoding '{encoding}' locale 'C' template {template}");
+        lock (created) created.Add(name);
+        var settings = new NpgsqlConnectionStringBuilder(administrator) { Database = name };
+        if (own is not null) settings.Username = ClusterSetup.Ledger;
+        return settings.ConnectionString;
+    }
+
+    private static async Task ExecuteAsync(string connectionString, string sql)
+    {
+        await using var connection = new NpgsqlConnection($"{connectionString};Pooling=false");
+        await connection.OpenAsync();
+        await using var command = new NpgsqlCommand(sql, connection);
+        await command.ExecuteNonQueryAsync();
+    }
+}

@@ -22,7 +22,7 @@ public static class CommandLine
 
         Option[] settings = [config, stateDir, socket, postgres, host, root];
         var agent = new RootCommand("The agent: serves one host's mounts, in the foreground. SIGTERM stops it and leaves mounts in place.");
-        var rebuild = new Command("rebuild", "Build the projections of the ledger anew from its events (stop the agents that use it first).");
+        var rebuild = new Command("rebuild", "Build the projections anew from the events: of one host with --host, else of the whole ledger. Stop the agents that use it first.");
         foreach (var option in settings)
         {
             option.Recursive = true;
@@ -40,7 +40,7 @@ public static class CommandLine
                 Roots = parsed.GetValue(root) is { Length: > 0 } roots ? [.. roots] : given.Roots,
             });
         agent.SetAction((parsed, _) => GuardedAsync(() => AgentServer.RunAsync(Settings(parsed))));
-        rebuild.SetAction((parsed, token) => GuardedAsync(() => RebuildAsync(Settings(parsed), token)));
+        rebuild.SetAction((parsed, token) => GuardedAsync(() => RebuildAsync(Settings(parsed), parsed.GetValue(host), token)));
 
         var result = agent.Parse(args);
         if (result.Errors.Count == 0) return await result.InvokeAsync();
@@ -48,14 +48,14 @@ public static class CommandLine
         return BadUsage;
     }
 
-    private static async Task<int> RebuildAsync(AgentSettings settings, CancellationToken cancellationToken)
+    private static async Task<int> RebuildAsync(AgentSettings settings, string? host, CancellationToken cancellationToken)
     {
         await using var own = settings.Postgres is null ? await EmbeddedPostgres.StartAsync(settings.StateDir, cancellationToken) : null;
         try
         {
             await using var database = LedgerDatabase.Open(settings.Postgres ?? own!.ConnectionString);
             await new Migrator(database).MigrateAsync(cancellationToken);
-            var result = await new ProjectionRebuild(database).RunAsync(settings.Host, cancellationToken);
+            var result = await new ProjectionRebuild(database).RunAsync(host, cancellationToken);
             Console.WriteLine($"rebuilt {result.Streams} streams of {result.Hosts} host(s) from {result.Events} events");
             return 0;
         }

@@ -28,7 +28,7 @@ internal sealed class CommandLine
 
     private readonly Option<string?> _host = new("--host")
     {
-        Description = "The host that is meant (default: the agent's own)",
+        Description = "The host that is meant (default: the agent's own; '*' lists all)",
         HelpName = "HOST",
         Recursive = true,
     };

@@ -74,9 +74,9 @@ public class RequestTests
     }
 
     [Fact]
-    public async Task The_own_host_is_looked_up_when_there_is_only_one()
+    public async Task The_own_host_is_the_one_that_the_agent_says_is_its_own()
     {
-        const string host = """{"host":"node-1","up":true,"downReason":null,"downBy":null,"downSince":null,"agent":null,"mountpoints":0,"attachments":0}""";
+        const string host = """{"host":"node-1","own":true,"up":true,"downReason":null,"downBy":null,"downSince":null,"agent":null,"mountpoints":0,"attachments":0}""";
         await using var agent = await ScriptedAgent.AnsweringAsync(200, Sample.List(null, host));
 
         var ran = await Ran.Async(agent, "host", "down");

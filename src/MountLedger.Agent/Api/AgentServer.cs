@@ -9,6 +9,7 @@ public static class AgentServer
 {
     public static async Task<int> RunAsync(AgentSettings settings)
     {
+        FileCreationMask.Restrict(Convert.ToUInt32("022", 8));
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders().AddSimpleConsole(console =>
         {
@@ -39,8 +40,10 @@ public static class AgentServer
         app.MapQueries();
         app.MapHosts();
 
-        // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider.
-        using (new FileCreationMask(Convert.ToUInt32("177", 8))) await app.StartAsync();
+        // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider. Connecting takes
+        // the right to write, which the mask has kept from everybody else since the socket appeared.
+        await app.StartAsync();
+        File.SetUnixFileMode(settings.Socket, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         await app.WaitForShutdownAsync();
         return app.Services.GetRequiredService<MountLedgerService>().ExitCode;
     }

@@ -18,13 +18,15 @@ public static class HostEndpoints
         routes.MapGet("/readyz", ReadyAsync).WithSummary("Commands are taken").Produces<Problem>(503, "application/problem+json");
     }
 
-    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger)
+    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy)
     {
         var errors = new InputErrors();
-        RequestReading.Query(http, errors);
+        var query = RequestReading.Query(http, errors, "host");
+        var only = query.TryGetValue("host", out var h) ? InputRules.HostName("host", h, errors) : null;
         if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
         var hosts = await ledger.Queries.ListHostsAsync(http.RequestAborted);
-        return JsonAnswer.Of(new ListOf<HostView>([.. hosts.Select(Of)], Next: null), Answers.Json.ListOfHostView);
+        var views = hosts.Where(summary => only is null || summary.State.Host == only).Select(summary => Of(summary, policy));
+        return JsonAnswer.Of(new ListOf<HostView>([.. views], Next: null), Answers.Json.ListOfHostView);
     }
 
     private static async Task<IResult> ChangeAsync(HttpContext http, string host, bool up)
@@ -43,7 +45,8 @@ public static class HostEndpoints
             case HostResult.Unavailable unavailable: return JsonAnswer.Of(Problems.Unavailable(unavailable.Reason));
         }
         var hosts = await http.RequestServices.GetRequiredService<LedgerAccess>().Queries.ListHostsAsync(http.RequestAborted);
-        return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host)), Answers.Json.HostView);
+        var policy = http.RequestServices.GetRequiredService<InputPolicy>();
+        return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host), policy), Answers.Json.HostView);
     }
 
     private static async Task<IResult> ReadyAsync(HttpContext http, NodeAccess access, LedgerAccess ledger)
@@ -54,8 +57,8 @@ public static class HostEndpoints
         return Results.Text("ready\n");
     }
 
-    private static HostView Of(HostSummary summary) => new(
-        summary.State.Host, summary.State.IsUp, summary.State.DownReason, summary.State.DownBy, summary.State.DownSince,
+    private static HostView Of(HostSummary summary, InputPolicy policy) => new(
+        summary.State.Host, summary.State.Host == policy.Host, summary.State.IsUp, summary.State.DownReason, summary.State.DownBy, summary.State.DownSince,
         summary.State.Agent is { } agent
             ? new AgentView(agent.Agent, agent.Epoch, agent.BootId, agent.Kernel, agent.Version, summary.State.AgentStartedAt ?? default)
             : null,

@@ -4,9 +4,14 @@ using MountLedger.Wire;
 
 namespace MountLedger.Agent;
 
-/// <summary>The reads: mountpoints, one mountpoint's status, the history. They cover all hosts in the ledger.</summary>
+/// <summary>
+/// The reads: mountpoints, one mountpoint's status, the history. They cover all hosts in the ledger: the agent's own unless
+/// the query names another, or <c>*</c> for all.
+/// </summary>
 public static class QueryEndpoints
 {
+    private const string AllHosts = "*";
+
     public static void MapQueries(this IEndpointRouteBuilder routes)
     {
         routes.MapGet("/v1/mountpoints", ListAsync).WithSummary("Mountpoints that are not absent, or those in one phase")
@@ -16,11 +21,11 @@ public static class QueryEndpoints
         routes.MapGet("/v1/history", HistoryAsync).WithSummary("Events, oldest first").Describes<ListOf<EventView>>();
     }
 
-    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger)
+    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(http, errors, "host", "phase", "consumer", "cursor", "limit");
-        var host = query.TryGetValue("host", out var h) ? InputRules.HostName("host", h, errors) : null;
+        var host = HostOf(query, policy, errors);
         var consumer = query.TryGetValue("consumer", out var c) ? InputRules.Name("consumer", c, errors) : null;
         var limit = InputRules.Limit("limit", query.GetValueOrDefault("limit"), errors);
         Phase? phase = null;
@@ -58,7 +63,7 @@ public static class QueryEndpoints
             200, System.Text.Json.JsonSerializer.Serialize(Views.Of(state), Answers.Json.MountpointView), state.Version);
     }
 
-    private static async Task<IResult> HistoryAsync(HttpContext http, LedgerAccess ledger, TimeProvider time)
+    private static async Task<IResult> HistoryAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy, TimeProvider time)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(
@@ -70,7 +75,7 @@ public static class QueryEndpoints
             query.TryGetValue(field, out var value) ? InputRules.Time(field, value, now, errors) : null;
 
         var filter = new HistoryFilter(
-            Text("host", InputRules.HostName), Text("path", PathOrHostStream), Text("consumer", InputRules.Name),
+            HostOf(query, policy, errors), Text("path", PathOrHostStream), Text("consumer", InputRules.Name),
             Text("volume", InputRules.Name), Text("actor", InputRules.Actor), Text("type", InputRules.EventType),
             Time("since"), Time("until"));
         var limit = InputRules.Limit("limit", query.GetValueOrDefault("limit"), errors);
@@ -88,6 +93,12 @@ public static class QueryEndpoints
             filter with { AfterSeq = after, NewestFirst = order == "desc", Limit = limit!.Value }, http.RequestAborted);
         return JsonAnswer.Of(new ListOf<EventView>([.. page.Items.Select(Views.Of)], page.Next), Answers.Json.ListOfEventView);
     }
+
+    /// <summary>Null: all hosts.</summary>
+    private static string? HostOf(IReadOnlyDictionary<string, string> query, InputPolicy policy, InputErrors errors) =>
+        !query.TryGetValue("host", out var host) ? policy.Host
+        : host == AllHosts ? null
+        : InputRules.HostName("host", host, errors);
 
     private static string? PathOrHostStream(string field, string? value, InputErrors errors) =>
         value == HostEvent.StreamId ? value : InputRules.AbsolutePath(field, value, errors);

@@ -68,7 +68,8 @@ public sealed record AgentSettings
     {
         try
         {
-            return JsonSerializer.Deserialize(File.ReadAllBytes(path), SettingsJson.Default.AgentSettings) ?? new AgentSettings();
+            var file = JsonSerializer.Deserialize(File.ReadAllBytes(path), SettingsJson.Default.SettingsFile);
+            return file?.Over(new AgentSettings()) ?? new AgentSettings();
         }
         catch (JsonException e)
         {
@@ -124,11 +125,33 @@ public sealed record AgentSettings
     }
 }
 
+/// <summary>What a configuration file may say; whatever it leaves out keeps its default.</summary>
+internal sealed record SettingsFile(
+    string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
+    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, bool? AllowSuid, bool? AllowDev)
+{
+    public AgentSettings Over(AgentSettings settings) => settings with
+    {
+        Host = Host ?? settings.Host,
+        StateDir = StateDir ?? settings.StateDir,
+        Socket = Socket ?? settings.Socket,
+        Postgres = Postgres ?? settings.Postgres,
+        Roots = Roots ?? settings.Roots,
+        LockDir = LockDir ?? settings.LockDir,
+        OperationSeconds = OperationSeconds ?? settings.OperationSeconds,
+        ShutdownSeconds = ShutdownSeconds ?? settings.ShutdownSeconds,
+        PollSeconds = PollSeconds ?? settings.PollSeconds,
+        LeaseSeconds = LeaseSeconds ?? settings.LeaseSeconds,
+        AllowSuid = AllowSuid ?? settings.AllowSuid,
+        AllowDev = AllowDev ?? settings.AllowDev,
+    };
+}
+
 /// <summary>The configuration file: camel case, comments and trailing commas allowed, unknown members refused.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     ReadCommentHandling = JsonCommentHandling.Skip,
     AllowTrailingCommas = true,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow)]
-[JsonSerializable(typeof(AgentSettings))]
+[JsonSerializable(typeof(SettingsFile))]
 internal sealed partial class SettingsJson : JsonSerializerContext;

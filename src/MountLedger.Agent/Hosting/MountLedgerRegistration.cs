@@ -23,7 +23,7 @@ public static class MountLedgerRegistration
         services.AddSingleton(settings.Policy());
         services.AddSingleton(new NodeAccess(static () => Guid.CreateVersion7().ToString()));
         services.AddSingleton<LedgerAccess>();
-        services.AddSingleton(provider => WorkerOptions.ForThisProgram(settings.Roots, Path.Combine(settings.StateDir, "workers")) with
+        services.AddSingleton(provider => WorkerOptions.ForThisProgram(settings.Roots, settings.StateDir) with
         {
             OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),

@@ -233,7 +233,23 @@ public sealed class MountLedgerService(
             {
                 // Every operation's start is an append that carries the epoch, so nothing is begun while the ledger is away.
                 _logger.UpkeepFailed(e.Message);
+                await RestartOwnPostgresAsync();
             }
+        }
+    }
+
+    /// <summary>A server of our own that has died is ours to start again; one that answers is left as it is.</summary>
+    private async Task RestartOwnPostgresAsync()
+    {
+        if (_postgres is not { } dead) return;
+        try
+        {
+            _postgres = await EmbeddedPostgres.StartAsync(settings.StateDir, _stop.Token);
+            await dead.DisposeAsync();
+        }
+        catch (EmbeddedPostgresException e)
+        {
+            _logger.UpkeepFailed(e.Message);
         }
     }
 

@@ -82,15 +82,10 @@ internal static class HostVerb
         bool IsMeant(JsonElement item) => run.Host is null || (item.TryGetProperty("host", out var host) && host.ValueEquals(run.Host));
     }
 
-    /// <summary>The agent's own host goes by its name in the path; with several in the ledger the user has to say which.</summary>
-    private static async Task<string> OwnHostAsync(Run run, CancellationToken cancellationToken)
-    {
-        var hosts = await HostsAsync(run, cancellationToken);
-        return hosts is [var only]
-            ? only.Host
-            : throw new ExitException(
-                ExitCode.BadUsage, $"--host: the ledger has {Text.Count(hosts.Count, "host")} — say which one, 'mountledger host ls' lists them");
-    }
+    /// <summary>The agent's own host goes by its name in the path, and the agent says which of the ledger's hosts that is.</summary>
+    private static async Task<string> OwnHostAsync(Run run, CancellationToken cancellationToken) =>
+        (await HostsAsync(run, cancellationToken)).Find(host => host.Own)?.Host
+        ?? throw new ExitException(ExitCode.Unavailable, "the agent has no host in the ledger yet — try again");
 
     private static async Task<List<HostView>> HostsAsync(Run run, CancellationToken cancellationToken)
     {

@@ -2,15 +2,11 @@ using System.Runtime.InteropServices;
 
 namespace MountLedger.Linux;
 
-/// <summary>The process's file creation mask (umask(2)), changed for the length of a scope: for what is created by code that takes no mode.</summary>
-public sealed partial class FileCreationMask : IDisposable
+/// <summary>The process's file creation mask (umask(2)). It is one for all threads: to be set once, before anything else runs.</summary>
+public static partial class FileCreationMask
 {
-    private readonly uint _before;
-
-    /// <param name="mask">The permission bits that new files must not have, such as octal 077.</param>
-    public FileCreationMask(uint mask) => _before = SetMask(mask);
-
-    public void Dispose() => _ = SetMask(_before);
+    /// <summary>From now on new files have at least these permission bits taken away, such as octal 022.</summary>
+    public static void Restrict(uint bits) => _ = SetMask(SetMask(0x1FF) | bits);
 
     [LibraryImport("libc", EntryPoint = "umask")]
     private static partial uint SetMask(uint mask);

@@ -150,7 +150,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             var stuck = Counters.Stuck;
             if (stuck >= options.WrittenOffMax)
                 throw new WorkerUnavailableException(
-                    $"{stuck} workers are stuck in the kernel: free the filesystems that they wait for (see `mountledger doctor`)");
+                    $"{stuck} workers are stuck in the kernel: free the filesystems that they wait for");
             // One that dies at once is not started again and again without a pause.
             if (earlyDeaths > 0)
                 await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(50 << Math.Min(earlyDeaths, 7), RestartDelayMax.TotalMilliseconds)), cancellationToken);

@@ -121,7 +121,7 @@ public static class MountDecider
         // rule 6
         return state switch
         {
-            { Kernel: null, Operation: null, Uncertain: false } => Accept(removed),
+            { Kernel: null, Operation: null, Uncertain: false } => Accept([removed, .. OutcomeRules.NotNeeded(state)]),
             { Kernel.Adopted: true, Operation: null, Uncertain: false } =>
                 Accept(removed, new MountEvent.Unmounted(Released: true, DirectoriesRemoved: [])),
             _ => Accept(removed, new MountEvent.UnmountRequested(command.Mode)),

@@ -26,7 +26,9 @@ internal static class MountFold
             : Finished(state),
         MountEvent.MountFailed e => Unwanted(Finished(state) with
         {
-            Error = new OperationError(OperationKind.Mount, e.Errno, e.Message, [], e.Attempt, e.RetryAt, state.Version + 1),
+            Error = state.IsSuperseded
+                ? null
+                : new OperationError(OperationKind.Mount, e.Errno, e.Message, [], e.Attempt, e.RetryAt, state.Version + 1),
         }),
         MountEvent.MountAdopted e when state.Spec is { } spec => Confirmed(Finished(state) with
         {
@@ -71,8 +73,10 @@ internal static class MountFold
     {
         var key = new AttachmentKey(e.Volume, e.Consumer);
         if (state.Attachments.ContainsKey(key)) return state;
-        var attachment = new Attachment(
-            e.Volume, e.Consumer, e.OnFailure, Confirmed: false, First: state.Attachments.IsEmpty && state.Kernel is null, at, actor);
+        // What is there is on its way out, or is not what is wanted: a mount will be made for this one.
+        var first = state.Attachments.IsEmpty
+            && (state.Kernel is null || state.Kernel.Spec != state.Spec || state.Operation?.Kind == OperationKind.Unmount);
+        var attachment = new Attachment(e.Volume, e.Consumer, e.OnFailure, Confirmed: false, first, at, actor);
         var joined = state with { Attachments = state.Attachments.Add(key, attachment) };
         return joined.Holds
             ? joined with { Attachments = joined.Attachments.SetItem(key, attachment with { Confirmed = true }) }

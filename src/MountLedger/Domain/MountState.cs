@@ -78,6 +78,9 @@ public sealed record MountState
         Kernel is not null && Kernel.Spec == Spec && UnmountWanted is null && !Attachments.IsEmpty
         && !Uncertain && Operation?.Kind is null or OperationKind.Remount;
 
+    /// <summary>The mount in flight is not the one that is wanted by now: its failure concerns nobody who is attached.</summary>
+    public bool IsSuperseded => Operation is { Kind: OperationKind.Mount, Spec: var started } && started != Spec;
+
     /// <summary>
     /// Folds one event. Never fails: an event that does not fit the state (an older program's, a hand-written one) changes what it can.
     /// </summary>

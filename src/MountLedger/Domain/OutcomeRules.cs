@@ -33,13 +33,16 @@ public static class OutcomeRules
     public static ImmutableArray<MountEvent> MountFailed(MountState state, KernelError error, DateTimeOffset now)
     {
         var attempt = AttemptOf(state, OperationKind.Mount);
+        // Everybody left, and somebody else wants another spec: that one has not been tried yet.
+        if (state.IsSuperseded) return [new MountEvent.MountFailed(error.Errno, error.Message, error.Transient, attempt, RetryAt: null)];
+
         var forgotten = state.Attachments.Values
             .Where(attachment => !attachment.Confirmed && attachment.OnFailure == OnFailure.Forget)
             .Select(attachment => (MountEvent)new MountEvent.AttachmentRemoved(
                 attachment.Volume, attachment.Consumer, RemovalReason.MountFailed))
             .ToImmutableArray();
         DateTimeOffset? retryAt = forgotten.Length < state.Attachments.Count ? now + RetryDelay(attempt) : null;
-        return [new MountEvent.MountFailed(error.Errno, error.Message, error.Transient, attempt, retryAt), .. forgotten];
+        return [new MountEvent.MountFailed(error.Errno, error.Message, error.Transient, attempt, retryAt), .. forgotten, .. retryAt is null ? NotNeeded(state) : []];
     }
 
     /// <summary>Rule 10: the mount stays, and is tried again.</summary>
@@ -65,9 +68,13 @@ public static class OutcomeRules
             OperationKind.Unmount when ours is null => [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])],
             OperationKind.Mount when ours is not null => Mounted(state, identity.BootId, ours.MountId, operation.Directories),
             _ when ours is not null => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Mounted, null)],
-            _ when found.Top is { } foreign =>
-                [new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, $"{foreign.FsType} {foreign.Source}")],
-            _ => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Absent, null)],
+            _ =>
+            [
+                found.Top is { } foreign
+                    ? new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, $"{foreign.FsType} {foreign.Source}")
+                    : new MountEvent.OperationSettled(operation.Kind, SettledAs.Absent, null),
+                .. state.Attachments.IsEmpty ? NotNeeded(state) : [],
+            ],
         };
     }
 
@@ -86,6 +93,12 @@ public static class OutcomeRules
     private static ImmutableArray<MountEvent> Repaired(MountState state) =>
         state.Drift.ContainsKey(DriftKind.Missing)
             ? [new MountEvent.DriftResolved(DriftKind.Missing, "mounted again")]
+            : [];
+
+    /// <summary>Once the last holder has left without a mount: what nobody needs is not missing.</summary>
+    public static ImmutableArray<MountEvent> NotNeeded(MountState state) =>
+        state.Drift.ContainsKey(DriftKind.Missing)
+            ? [new MountEvent.DriftResolved(DriftKind.Missing, "no longer needed")]
             : [];
 
     private static int AttemptOf(MountState state, OperationKind kind) =>

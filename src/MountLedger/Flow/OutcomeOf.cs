@@ -37,7 +37,10 @@ public static class OutcomeOf
             var unmounted = state.Version > version && !state.Released;
             return new CommandResult.Done(unmounted ? Outcome.Unmounted : Outcome.Detached, state);
         }
-        return FailureSince(state, version, OperationKind.Unmount);
+        // A failure without a time is that of a try before the mode that was asked for, which is due at once.
+        return command.Mode != UnmountMode.Normal && state.Error is { RetryAt: null }
+            ? null
+            : FailureSince(state, version, OperationKind.Unmount);
     }
 
     private static CommandResult.Failed? FailureSince(MountState state, long version, OperationKind kind) =>

@@ -40,9 +40,9 @@ public sealed record EventView(
     long Seq, string Host, string Mountpoint, long Version, string Type, DateTimeOffset At, string Actor,
     string CorrelationId, JsonElement Data, string Hash);
 
-/// <summary>A host: whether an operator took it down, and who serves it.</summary>
+/// <summary>A host: whether it is the one that the answering agent serves, whether an operator took it down, and who serves it.</summary>
 public sealed record HostView(
-    string Host, bool Up, string? DownReason, string? DownBy, DateTimeOffset? DownSince, AgentView? Agent,
+    string Host, bool Own, bool Up, string? DownReason, string? DownBy, DateTimeOffset? DownSince, AgentView? Agent,
     int Mountpoints, int Attachments);
 
 public sealed record AgentView(

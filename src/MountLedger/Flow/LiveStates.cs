@@ -14,12 +14,17 @@ public sealed class LiveStates
     private readonly Lock _lock = new();
     private readonly Dictionary<string, MountState> _states = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _present = new(StringComparer.Ordinal);
-    private readonly Queue<string> _absent = new();
+    private readonly HashSet<string> _old = new(StringComparer.Ordinal);
+    private readonly Queue<(string Mountpoint, long Version)> _absent = new();
     private readonly Dictionary<string, List<Waiter>> _waiters = new(StringComparer.Ordinal);
 
     public bool TryGet(string mountpoint, [NotNullWhen(true)] out MountState? state)
     {
-        lock (_lock) return _states.TryGetValue(mountpoint, out state);
+        lock (_lock)
+        {
+            state = _old.Contains(mountpoint) ? null : StateOrNull(mountpoint);
+            return state is not null;
+        }
     }
 
     /// <summary>Takes in a state unless a newer one is known, and tells those who wait for it.</summary>
@@ -30,23 +35,32 @@ public sealed class LiveStates
         {
             if (_states.TryGetValue(state.Mountpoint, out var known) && known.Version > state.Version) return;
             _states[state.Mountpoint] = state;
+            _old.Remove(state.Mountpoint);
             if (IsPresent(state)) _present.Add(state.Mountpoint);
-            else KeepAbsent(state.Mountpoint);
+            else KeepAbsent(state);
 
             if (_waiters.TryGetValue(state.Mountpoint, out var waiters))
             {
-                settled = waiters.FindAll(waiter => waiter.Until(state));
-                waiters.RemoveAll(settled.Contains);
+                var settling = waiters.ToLookup(waiter => waiter.Until(state));
+                settled = [.. settling[true]];
+                if (settled.Count > 0) _waiters[state.Mountpoint] = waiters = [.. settling[false]];
                 if (waiters.Count == 0) _waiters.Remove(state.Mountpoint);
             }
         }
         settled?.ForEach(waiter => waiter.Seen.TrySetResult(state));
     }
 
-    /// <summary>Forgets a state that turned out to be old; the next look reads it from the ledger.</summary>
+    /// <summary>
+    /// A state turned out to be old: the next look reads it from the ledger. Until then a present mountpoint stays one, because those
+    /// above and below it must not be operated on as if it were not there.
+    /// </summary>
     public void Invalidate(string mountpoint)
     {
-        lock (_lock) _states.Remove(mountpoint);
+        lock (_lock)
+        {
+            if (_present.Contains(mountpoint)) _old.Add(mountpoint);
+            else _states.Remove(mountpoint);
+        }
     }
 
     /// <summary>The first state from now on (the known one included) of which <paramref name="until"/> is true.</summary>
@@ -110,15 +124,16 @@ public sealed class LiveStates
 
     private static bool IsPresent(MountState state) => state.Phase != Phase.Absent || !state.Drift.IsEmpty;
 
-    private void KeepAbsent(string mountpoint)
+    private void KeepAbsent(MountState state)
     {
-        // In the queue once for each time it became absent: bounded, and the oldest goes first.
-        _present.Remove(mountpoint);
-        _absent.Enqueue(mountpoint);
+        // In the queue once for each time it became absent: bounded, and the oldest goes first. An entry whose mountpoint has changed
+        // since says nothing any more: one that is mounted and unmounted all the time must not push itself out.
+        _present.Remove(state.Mountpoint);
+        _absent.Enqueue((state.Mountpoint, state.Version));
         while (_absent.Count > AbsentKeptMax)
         {
-            var oldest = _absent.Dequeue();
-            if (!_present.Contains(oldest)) _states.Remove(oldest);
+            var (oldest, version) = _absent.Dequeue();
+            if (!_present.Contains(oldest) && StateOrNull(oldest)?.Version == version) _states.Remove(oldest);
         }
     }
 

@@ -2,12 +2,14 @@ namespace MountLedger;
 
 /// <summary>
 /// At most one operation on a mountpoint, and none on an ancestor or a descendant of it at the same time (rule 14).
-/// Waiters are served in order of arrival; a waiter that gives up leaves nothing behind.
+/// Waiters are served in order of arrival, except that nobody waits for somebody who waits: while a path is held, its
+/// siblings go on although their parent is waited for. A waiter that gives up leaves nothing behind.
 /// </summary>
 public sealed class PathGate
 {
     private readonly Lock _lock = new();
     private readonly Dictionary<string, Node> _nodes = new(StringComparer.Ordinal);
+    private long _arrivals;
 
     /// <summary>How many paths are held or waited for; 0 when nothing is going on.</summary>
     public int Count
@@ -32,49 +34,73 @@ public sealed class PathGate
         lock (_lock)
         {
             if (BlockerOf(path) is not { } blocker) return Take(path);
-            waiter = new Waiter(path);
+            waiter = new Waiter(path, _arrivals++);
             Park(waiter, blocker);
         }
         await using var registration = cancellationToken.UnsafeRegister(
-            static (state, token) => ((Waiter)state!).Entered.TrySetCanceled(token), waiter);
+            static (state, token) =>
+            {
+                var (gate, waiter) = ((PathGate, Waiter))state!;
+                gate.GiveUp(waiter, token);
+            },
+            (this, waiter));
         return await waiter.Entered.Task;
+    }
+
+    private void GiveUp(Waiter waiter, CancellationToken token)
+    {
+        lock (_lock)
+        {
+            if (waiter.Place is not { } place) return; // It has been let in: the pass is its.
+            place.List!.Remove(place);
+            waiter.Place = null;
+        }
+        waiter.Entered.TrySetCanceled(token);
     }
 
     private void Release(string path)
     {
         lock (_lock)
         {
+            string[] freed = [path, .. MountPath.AncestorsOf(path)];
             _nodes[path].Held = false;
-            foreach (var ancestor in MountPath.AncestorsOf(path)) _nodes[ancestor].HeldBelow--;
-            Advance(path);
-            foreach (var ancestor in MountPath.AncestorsOf(path)) Advance(ancestor);
+            foreach (var ancestor in freed.AsSpan(1)) _nodes[ancestor].HeldBelow--;
+            LetIn([.. freed.Select(key => _nodes[key])]);
+            foreach (var key in freed)
+            {
+                if (_nodes[key].IsIdle) _nodes.Remove(key);
+            }
         }
     }
 
-    /// <summary>Lets in who waited at <paramref name="key"/>; moves on those that something else blocks now.</summary>
-    private void Advance(string key)
+    /// <summary>
+    /// Lets in, in order of arrival, who waited at one of these paths and is free to go now; moves on those that something else blocks.
+    /// A waiter that stays does not hold up those behind it: they may be free although it is not.
+    /// </summary>
+    private void LetIn(Node[] freed)
     {
-        if (!_nodes.TryGetValue(key, out var node)) return;
-        while (node.Waiters.TryPeek(out var waiter))
+        var next = Array.ConvertAll(freed, node => node.Waiters.First);
+        while (true)
         {
-            if (waiter.Entered.Task.IsCompleted)
+            var at = -1;
+            for (var i = 0; i < next.Length; i++)
             {
-                node.Waiters.Dequeue();
-                continue;
+                // Whoever waits at a path that is held waits on.
+                if (freed[i].Held) next[i] = null;
+                if (next[i] is { } candidate && (at < 0 || candidate.Value.Arrival < next[at]!.Value.Arrival)) at = i;
             }
+            if (at < 0) return;
+
+            var place = next[at]!;
+            next[at] = place.Next;
+            var waiter = place.Value;
             var blocker = BlockerOf(waiter.Path);
-            if (blocker == key) break;
-            node.Waiters.Dequeue();
-            if (blocker is not null)
-            {
-                Park(waiter, blocker);
-                continue;
-            }
-            var pass = Take(waiter.Path);
-            // A waiter that was cancelled in this instant does not take its pass: give it back at once.
-            if (!waiter.Entered.TrySetResult(pass)) pass.GiveBack();
+            if (blocker is not null && _nodes[blocker] == freed[at]) continue;
+            freed[at].Waiters.Remove(place);
+            waiter.Place = null;
+            if (blocker is not null) Park(waiter, blocker);
+            else waiter.Entered.SetResult(Take(waiter.Path));
         }
-        if (node.IsIdle) _nodes.Remove(key);
     }
 
     private string? BlockerOf(string path)
@@ -94,7 +120,13 @@ public sealed class PathGate
         return new Pass(this, path);
     }
 
-    private void Park(Waiter waiter, string blocker) => NodeOf(blocker).Waiters.Enqueue(waiter);
+    private void Park(Waiter waiter, string blocker)
+    {
+        var waiters = NodeOf(blocker).Waiters;
+        var before = waiters.Last;
+        while (before?.Value.Arrival > waiter.Arrival) before = before.Previous;
+        waiter.Place = before is null ? waiters.AddFirst(waiter) : waiters.AddAfter(before, waiter);
+    }
 
     private Node NodeOf(string path)
     {
@@ -112,22 +144,25 @@ public sealed class PathGate
         public string Path { get; }
 
         public void Dispose() => Interlocked.Exchange(ref _gate, null)?.Release(Path);
-
-        internal void GiveBack() => Dispose();
     }
 
     private sealed class Node
     {
         public bool Held;
         public int HeldBelow;
-        public readonly Queue<Waiter> Waiters = new();
+        public readonly LinkedList<Waiter> Waiters = new();
 
         public bool IsIdle => !Held && HeldBelow == 0 && Waiters.Count == 0;
     }
 
-    private sealed class Waiter(string path)
+    private sealed class Waiter(string path, long arrival)
     {
         public string Path { get; } = path;
+        public long Arrival { get; } = arrival;
+
+        /// <summary>Where it waits; null once it has been let in or has given up.</summary>
+        public LinkedListNode<Waiter>? Place { get; set; }
+
         public TaskCompletionSource<Pass> Entered { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 }

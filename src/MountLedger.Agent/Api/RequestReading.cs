@@ -19,8 +19,11 @@ public static class RequestReading
     public static async Task<Read<T>> BodyAsync<T>(HttpContext http, JsonTypeInfo<T> type) where T : class
     {
         var request = http.Request;
+        var errors = new InputErrors();
+        Query(http, errors);
+        if (errors.Count > 0) return new(null, Problems.Invalid(errors), RequestConditions.None);
         if (request.ContentLength > BodyBytesMax) return TooLarge<T>();
-        if (request.ContentType is { Length: > 0 } media && !media.StartsWith("application/json", StringComparison.OrdinalIgnoreCase))
+        if (request.ContentType is { Length: > 0 } media && !media.Split(';')[0].Trim().Equals("application/json", StringComparison.OrdinalIgnoreCase))
         {
             return new(null, Problems.OfStatus(
                 415, "unsupported-media-type", "send the body as application/json"), RequestConditions.None);
@@ -37,6 +40,10 @@ public static class RequestReading
                 if (buffer.WrittenCount > BodyBytesMax) return TooLarge<T>();
             }
             body = buffer.WrittenSpan.ToArray();
+        }
+        catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
+        {
+            return TooLarge<T>(); // The server counts what frames the chunks too, and so is the first to find it.
         }
         catch (BadHttpRequestException e)
         {
@@ -62,7 +69,9 @@ public static class RequestReading
     public static Problem? Headers(HttpContext http, ref RequestConditions conditions)
     {
         var errors = new InputErrors();
-        if (http.Request.Headers.TryGetValue("Idempotency-Key", out var keys))
+        if (http.Request.Headers.TryGetValue("Idempotency-Key", out var keys) && keys.Count > 1)
+            errors.Add("Idempotency-Key", "once", keys, "give it once");
+        else if (keys.Count == 1)
             conditions = conditions with { IdempotencyKey = InputRules.IdempotencyKey("Idempotency-Key", keys.ToString(), errors) };
         if (http.Request.Headers.TryGetValue("If-Match", out var tags) && tags.ToString() != "*")
             conditions = conditions with { IfVersion = InputRules.Version("If-Match", tags.ToString(), errors) };
@@ -75,7 +84,7 @@ public static class RequestReading
         var values = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var (name, value) in http.Request.Query)
         {
-            if (!known.Contains(name)) errors.Add(name, "known-parameter", value, $"give only {string.Join(", ", known.ToArray())}");
+            if (!known.Contains(name)) errors.Add(name, "known-parameter", value, known.IsEmpty ? "leave it out: this takes no parameters" : $"give only {string.Join(", ", known.ToArray())}");
             else if (value.Count > 1) errors.Add(name, "once", value, "give it once");
             else values[name] = value.ToString();
         }
@@ -94,6 +103,9 @@ public static class RequestReading
             var message when message.Contains("could not be mapped to any .NET member", StringComparison.Ordinal) =>
                 ("known-member", "leave it out: it is not a member of this request"),
             var message when message.Contains("Duplicate property", StringComparison.Ordinal) => ("once", "give it once"),
+            // An escape such as \ud83d that stands for half a character; JSON allows to write it, UTF-8 cannot hold it.
+            _ when exception.InnerException?.Message.Contains("UTF-16", StringComparison.Ordinal) == true =>
+                (InputRule.ValidUtf8, "send whole characters: an escaped surrogate needs its other half"),
             var message when message.Contains("could not be converted", StringComparison.Ordinal) && field != "body" =>
                 ("json-type", Expected(field)),
             var message when message.Contains("could not be converted", StringComparison.Ordinal) => ("json-object", "send a JSON object"),

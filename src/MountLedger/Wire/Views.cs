@@ -85,11 +85,12 @@ public sealed record Problem
 
 /// <summary>
 /// The JSON of the HTTP interface, shared by agent and client.
-/// Unknown members of a request are refused: a misspelt option must not be silently ignored.
+/// Unknown and repeated members of a request are refused: a misspelt option must not be silently ignored.
 /// </summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    AllowDuplicateProperties = false,
     Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>)])]
 [JsonSerializable(typeof(MountRequest))]
 [JsonSerializable(typeof(UnmountRequest))]

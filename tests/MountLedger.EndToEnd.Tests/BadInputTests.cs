@@ -19,6 +19,7 @@ public sealed class BadInputTests(AgentSuite suite)
         var request = BadRequests.All.Single(request => request.What == what);
         var agent = await suite.SharedAsync();
         var before = await RecordedAsync(agent);
+        var mounts = agent.Mounts().Length;
 
         using var message = request.Request(agent);
         var answer = await agent.SendAsync(message);
@@ -36,7 +37,7 @@ public sealed class BadInputTests(AgentSuite suite)
             Assert.Contains((request.Field, request.Rule!), errors);
         }
         Assert.Equal(before, await RecordedAsync(agent));
-        Assert.Empty(TestHost.MountsAt(agent.PathOf("bad")));
+        Assert.Equal(mounts, agent.Mounts().Length);
         Assert.Equal(200, (await agent.GetAsync("/v1/mountpoints?limit=1")).Status);
     }
 
@@ -71,6 +72,8 @@ public sealed class BadInputTests(AgentSuite suite)
         ["a negative length"] = "POST /v1/mounts HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{}"u8.ToArray(),
         ["a chunk size that is no number"] =
             "POST /v1/mounts HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"u8.ToArray(),
+        ["a body far too large"] =
+            [.. "POST /v1/mounts HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"u8, .. new byte[9_000_000]],
         ["length and chunks"] = "POST /v1/mounts HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: gzip\r\n\r\n{}"u8.ToArray(),
     };
 
@@ -86,6 +89,16 @@ public sealed class BadInputTests(AgentSuite suite)
         if (answer.Length > 0) Assert.Matches(@"\AHTTP/1\.[01] (4\d\d|505) ", answer);
         Assert.Equal(before, await RecordedAsync(agent));
         Assert.Equal(200, (await agent.GetAsync("/healthz")).Status);
+    }
+
+    [RootFact]
+    public async Task Two_keys_are_one_too_many()
+    {
+        var agent = await suite.SharedAsync();
+        var answer = await SendRawAsync(
+            agent, "POST /v1/mounts HTTP/1.1\r\nHost: a\r\nIdempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 2\r\n\r\n{}"u8.ToArray());
+        Assert.StartsWith("HTTP/1.1 400 ", answer, StringComparison.Ordinal);
+        Assert.Contains("rule once", answer, StringComparison.Ordinal);
     }
 
     [RootFact]

@@ -161,9 +161,10 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
             }
             await Task.Delay(PollInterval, cancellationToken);
         }
-        // Nobody works in the data directory, so this file is a dead server's. PostgreSQL itself would refuse to start when its process id has
-        // been given to another process of the same account.
+        // Nobody works in the data directory, so these files are a dead server's. PostgreSQL itself would refuse to start when its process id has
+        // been given to another process of the same account, or is still a zombie's.
         File.Delete(Path.Combine(dataDirectory, "postmaster.pid"));
+        File.Delete($"{socketDirectory}{SocketName}.lock");
         return false;
     }
 

@@ -1,0 +1,317 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net.Sockets;
+using MountLedger.Linux;
+using MountLedger.Postgres;
+
+namespace MountLedger.EndToEnd;
+
+/// <summary>
+/// <c>mountledgerd</c> as a process, with a directory of its own for socket, state, lock and root. It can be killed, told to
+/// stop and started again; disposal leaves no process, no mount and no directory, whatever the test did.
+/// </summary>
+public sealed class AgentProcess : IAsyncDisposable
+{
+    public const string HostName = "e2e";
+
+    private static readonly TimeSpan ReadyMax = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan ExitMax = TimeSpan.FromSeconds(60);
+
+    private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("mountledger-agent-");
+    private readonly Dictionary<string, string> _environment = [];
+    private readonly HashSet<int> _workersSeen = [];
+    private Process? _process;
+    private HttpClient? _http;
+
+    private AgentProcess(string? postgres)
+    {
+        Postgres = postgres;
+        // PostgreSQL's own account has to pass through.
+        File.SetUnixFileMode(_directory.FullName, (UnixFileMode)Convert.ToInt32("711", 8));
+        Root = Below("mnt");
+        _environment["MOUNTLEDGER_LOCK_DIR"] = Path.Combine(_directory.FullName, "lock");
+    }
+
+    /// <summary>The connection string that the agent is given; null: it runs a PostgreSQL of its own.</summary>
+    public string? Postgres { get; }
+
+    public string Root { get; }
+
+    public string Socket => Path.Combine(_directory.FullName, "sock");
+
+    public string StateDir => Path.Combine(_directory.FullName, "state");
+
+    public int Pid => _process!.Id;
+
+    public HttpClient Http => _http ?? throw new InvalidOperationException("the agent has not been started");
+
+    /// <summary>Everything that all its lives have logged.</summary>
+    public string Log => File.Exists(LogFile) ? File.ReadAllText(LogFile) : "";
+
+    private string LogFile => Path.Combine(_directory.FullName, "log");
+
+    /// <summary>An agent that takes commands.</summary>
+    public static async Task<AgentProcess> StartAsync(string? postgres, Action<Dictionary<string, string>>? environment = null)
+    {
+        var agent = Create(postgres, environment);
+        try
+        {
+            await agent.StartAgainAsync();
+            return agent;
+        }
+        catch
+        {
+            await agent.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>One that has not been launched yet.</summary>
+    public static AgentProcess Create(string? postgres, Action<Dictionary<string, string>>? environment = null)
+    {
+        RootEnvironment.Require();
+        var agent = new AgentProcess(postgres);
+        environment?.Invoke(agent._environment);
+        return agent;
+    }
+
+    public string PathOf(string name) => Path.Combine(Root, name);
+
+    /// <summary>A directory outside the root, made when it is missing.</summary>
+    public string Below(string name) => Directory.CreateDirectory(Path.Combine(_directory.FullName, name)).FullName;
+
+    /// <summary>An image file with a filesystem that a tool of the system makes.</summary>
+    public string Image(string name, long size, params string[] command)
+    {
+        var path = Path.Combine(Below("images"), name);
+        using (var file = File.Create(path)) file.SetLength(size);
+        if (command.Length > 0) Shell.Run(command[0], [.. command[1..], path]);
+        return path;
+    }
+
+    /// <summary>Launches the program and waits until commands are taken.</summary>
+    public async Task StartAgainAsync()
+    {
+        Launch();
+        await UntilReadyAsync();
+        NoteWorkers();
+    }
+
+    public void Launch()
+    {
+        _http?.Dispose();
+        _http = ClientOf(Socket);
+        // The shell only opens the log, for the agent and for all that it starts, and becomes the agent.
+        var start = new ProcessStartInfo("/bin/sh");
+        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
+            "--state-dir", StateDir, "--socket", Socket, "--root", Root, "--host", HostName, .. Postgres is null ? [] : (string[])["--postgres", Postgres]])
+            start.ArgumentList.Add(argument);
+        foreach (var (name, value) in _environment) start.Environment[name] = value;
+        _process?.Dispose();
+        _process = Process.Start(start)!;
+    }
+
+    /// <summary>Waits for 200 of /readyz; fails with the log when the agent ends or takes too long.</summary>
+    public async Task UntilReadyAsync()
+    {
+        var started = Stopwatch.GetTimestamp();
+        while (true)
+        {
+            var seen = await ReadyAsync();
+            if (seen.Status == 200) return;
+            Assert.False(_process!.HasExited, $"the agent ended while it started:\n{Log}");
+            Assert.True(Stopwatch.GetElapsedTime(started) < ReadyMax, $"the agent is not ready, last said: {seen.Status} {seen.Text}\n{Log}");
+            await Task.Delay(20);
+        }
+    }
+
+    /// <summary>Status and body of /readyz; 0 when nobody answers.</summary>
+    public async Task<(int Status, string Text)> ReadyAsync()
+    {
+        try
+        {
+            using var answer = await Http.GetAsync("/readyz");
+            return ((int)answer.StatusCode, await answer.Content.ReadAsStringAsync());
+        }
+        catch (HttpRequestException e)
+        {
+            return (0, e.Message);
+        }
+    }
+
+    /// <summary>Waits, a bounded time, until something of the world is so.</summary>
+    public async Task UntilAsync(Func<Task<bool>> condition, string what, int secondsMax = 30)
+    {
+        var started = Stopwatch.GetTimestamp();
+        while (!await condition())
+        {
+            Assert.True(Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(secondsMax), $"never: {what}\n{Log}");
+            await Task.Delay(20);
+        }
+    }
+
+    /// <summary>SIGKILL of the agent alone; its worker and its PostgreSQL are left to notice.</summary>
+    public async Task KillAsync()
+    {
+        NoteWorkers();
+        _process!.Kill();
+        await _process.WaitForExitAsync();
+    }
+
+    /// <summary>SIGKILL of the agent and of its workers.</summary>
+    public async Task KillWithWorkersAsync()
+    {
+        NoteWorkers();
+        _process!.Kill();
+        KillWorkers();
+        await _process.WaitForExitAsync();
+    }
+
+    /// <summary>SIGTERM; returns the exit code.</summary>
+    public async Task<int> TerminateAsync()
+    {
+        NoteWorkers();
+        Shell.Run("/bin/sh", "-c", $"kill -TERM {Pid}");
+        return await ExitCodeAsync();
+    }
+
+    /// <summary>Waits until the program ends by itself.</summary>
+    public async Task<int> ExitCodeAsync()
+    {
+        using var limit = new CancellationTokenSource(ExitMax);
+        try
+        {
+            await _process!.WaitForExitAsync(limit.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            Assert.Fail($"the agent does not end\n{Log}");
+        }
+        return _process.ExitCode;
+    }
+
+    /// <summary>The agent's worker processes, as the process table shows them.</summary>
+    public IReadOnlyList<int> Workers() => [.. ProcessesOf(Pid).Where(pid => CommandOf(pid).Contains("worker", StringComparer.Ordinal))];
+
+    /// <summary>How many descriptors the agent and its workers have open.</summary>
+    public int OpenDescriptors() => Workers().Append(Pid).Sum(pid => Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length);
+
+    /// <summary>The agent's own PostgreSQL, if it runs.</summary>
+    public int? PostmasterPid()
+    {
+        var file = Path.Combine(StateDir, "postgres", "data", "postmaster.pid");
+        return File.Exists(file) && int.TryParse(File.ReadLines(file).FirstOrDefault(), CultureInfo.InvariantCulture, out var pid)
+            && CommandOf(pid).Any(argument => argument.StartsWith(StateDir, StringComparison.Ordinal)) ? pid : null;
+    }
+
+    /// <summary>SIGKILL of the own PostgreSQL with all its processes, as when the machine loses power.</summary>
+    public async Task KillPostgresAsync()
+    {
+        if (PostmasterPid() is not { } postmaster) return;
+        var processes = ProcessesOf(postmaster).Append(postmaster).ToArray();
+        foreach (var pid in processes) KillQuietly(pid);
+        foreach (var pid in processes) await UntilAsync(() => Task.FromResult(!IsAlive(pid)), $"PostgreSQL's process {pid} is gone");
+    }
+
+    /// <summary>The mounts below the root, parents before children.</summary>
+    public ObservedMount[] Mounts() => [.. MountsBelow(Root)];
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_process is { HasExited: false })
+        {
+            NoteWorkers();
+            _process.Kill();
+            await _process.WaitForExitAsync();
+        }
+        KillWorkers();
+        await KillPostgresAsync();
+        foreach (var mount in MountsBelow(_directory.FullName).Reverse()) Shell.Run("umount", "--lazy", "--no-canonicalize", mount.Path);
+        _process?.Dispose();
+        _http?.Dispose();
+        _directory.Delete(recursive: true);
+    }
+
+    private static HttpClient ClientOf(string socket) => new(new SocketsHttpHandler
+    {
+        ConnectCallback = async (_, token) =>
+        {
+            var connection = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+            try
+            {
+                await connection.ConnectAsync(new UnixDomainSocketEndPoint(socket), token);
+                return new NetworkStream(connection, ownsSocket: true);
+            }
+            catch
+            {
+                connection.Dispose();
+                throw;
+            }
+        },
+    })
+    {
+        BaseAddress = new Uri("http://localhost"),
+        Timeout = TimeSpan.FromSeconds(60),
+    };
+
+    private static IEnumerable<ObservedMount> MountsBelow(string directory) =>
+        MountInfoReader.Read(out _).Select(entry => entry.Mount).Where(mount => MountPath.IsBelow(mount.Path, directory));
+
+    private void NoteWorkers() => _workersSeen.UnionWith(Workers());
+
+    private void KillWorkers()
+    {
+        // A process id may have been given to somebody else meanwhile.
+        foreach (var pid in _workersSeen.Where(pid => CommandOf(pid).Contains(Root, StringComparer.Ordinal))) KillQuietly(pid);
+    }
+
+    private static void KillQuietly(int pid)
+    {
+        try
+        {
+            using var process = Process.GetProcessById(pid);
+            process.Kill();
+        }
+        catch (Exception e) when (e is ArgumentException or InvalidOperationException)
+        {
+            // It is gone already.
+        }
+    }
+
+    private static IEnumerable<int> ProcessesOf(int parent) =>
+        from directory in Directory.GetDirectories("/proc")
+        let name = Path.GetFileName(directory)
+        where char.IsAsciiDigit(name[0])
+        let pid = int.Parse(name, CultureInfo.InvariantCulture)
+        where StatusOf(pid) is { } status && status.Parent == parent
+        select pid;
+
+    private static bool IsAlive(int pid) => StatusOf(pid) is { State: not 'Z' };
+
+    /// <summary>proc(5): pid (name) state ppid …; the name may hold anything.</summary>
+    private static (char State, int Parent)? StatusOf(int pid)
+    {
+        try
+        {
+            var text = File.ReadAllText($"/proc/{pid}/stat");
+            var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
+            return (fields[0][0], int.Parse(fields[1], CultureInfo.InvariantCulture));
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
+    private static string[] CommandOf(int pid)
+    {
+        try
+        {
+            return File.ReadAllText($"/proc/{pid}/cmdline").Split('\0');
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+}

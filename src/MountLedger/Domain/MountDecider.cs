@@ -71,10 +71,14 @@ public static class MountDecider
     private static Decision FirstAttach(
         MountState state, DecisionContext context, MountEvent.MountRequested requested, MountEvent.AttachmentAdded added)
     {
-        if (context.HiddenDescendant is { } descendant)
-            return Reject(new Rejection.WouldHide(state.Mountpoint, descendant));
+        if (context.Occupant is not { } occupant)
+        {
+            return context.HiddenDescendant is { } descendant
+                ? Reject(new Rejection.WouldHide(state.Mountpoint, descendant))
+                : Accept(requested, added);
+        }
 
-        if (context.Occupant is not { } occupant) return Accept(requested, added);
+        // What is there already hides nothing anew.
 
         if (!occupant.Matches)
         {
@@ -133,6 +137,7 @@ public static class MountDecider
         command.Mode != UnmountMode.Normal
         && state.Attachments.IsEmpty
         && state.LastHolder == command.Attachment
+        && (state.Phase == Phase.Unmounting || state is { Uncertain: true, Operation.Kind: OperationKind.Unmount })
         && state.UnmountWanted is { } wanted
         && (wanted != command.Mode || state.Error is { Operation: OperationKind.Unmount, RetryAt: not null });
 

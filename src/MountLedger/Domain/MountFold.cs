@@ -22,10 +22,12 @@ internal static class MountFold
                 Kernel = new KernelMount(e.BootId, e.MountId, spec, Adopted: false),
                 OwnedDirectories = Union(state.OwnedDirectories, e.DirectoriesCreated),
                 Error = null,
+                UncertainInARow = 0,
             })
             : Finished(state),
         MountEvent.MountFailed e => Unwanted(Finished(state) with
         {
+            UncertainInARow = 0,
             Error = state.IsSuperseded
                 ? null
                 : new OperationError(OperationKind.Mount, e.Errno, e.Message, [], e.Attempt, e.RetryAt, state.Version + 1),
@@ -43,20 +45,25 @@ internal static class MountFold
             Operation = new Operation(
                 OperationKind.Unmount, state.Version + 1, state.Generation, state.Kernel?.Spec, e.BootId, e.MountId, e.Mode, []),
         },
-        MountEvent.Unmounted e => Gone(Finished(state) with { Error = null, Released = e.Released }, e.DirectoriesRemoved),
+        MountEvent.Unmounted e => Gone(Finished(state) with { Error = null, Released = e.Released, UncertainInARow = 0 }, e.DirectoriesRemoved),
         MountEvent.UnmountFailed e => Finished(state) with
         {
+            UncertainInARow = 0,
             Error = new OperationError(
                 OperationKind.Unmount, e.Errno, e.Message, e.Holders, e.Attempt,
                 // Somebody asked for another mode while this one was being tried: that one is due at once.
                 state.Operation is { } tried && state.UnmountWanted is { } wanted && wanted != tried.Mode ? null : e.RetryAt,
                 state.Version + 1),
         },
-        MountEvent.OperationUncertain => state with { Uncertain = true },
+        MountEvent.OperationUncertain => state with { Uncertain = true, UncertainInARow = state.UncertainInARow + 1 },
         MountEvent.OperationSettled e => e.Found == SettledAs.Mounted
             ? Finished(state)
             // What a mount that did not take effect may have created on its way is ours.
-            : Gone(Finished(state) with { OwnedDirectories = Union(state.OwnedDirectories, state.Operation?.Directories ?? []) }, []),
+            : Unwanted(Finished(state) with
+            {
+                Kernel = null,
+                OwnedDirectories = Union(state.OwnedDirectories, state.Operation?.Directories ?? []),
+            }),
         MountEvent.Remounted e => Finished(state) with { Generation = e.Generation },
         MountEvent.RemountFailed e => Finished(state) with
         {

@@ -31,6 +31,9 @@ public sealed record MountState
     /// <summary>Nobody can say what became of <see cref="Operation"/>.</summary>
     public bool Uncertain { get; init; }
 
+    /// <summary>How many operations in a row had an unknown outcome; the next one that is settled as without effect counts as failed.</summary>
+    public int UncertainInARow { get; init; }
+
     /// <summary>An unmount is wanted, in this mode; cleared when the mount is kept or gone.</summary>
     public UnmountMode? UnmountWanted { get; init; }
 

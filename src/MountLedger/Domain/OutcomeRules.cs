@@ -11,6 +11,9 @@ public static class OutcomeRules
     public const int RetryDelayMinMs = 500;
     public const int RetryDelayMaxMs = 120_000;
 
+    /// <summary>How often in a row the outcome of an operation may be unknown before it counts as failed.</summary>
+    public const int UncertainInARowMax = 2;
+
     /// <summary>Exponential backoff (rule 9): 0.5 s, 1 s, 2 s … at most 2 min. <paramref name="attempt"/> counts from 1.</summary>
     public static TimeSpan RetryDelay(int attempt) =>
         TimeSpan.FromMilliseconds(Math.Min(RetryDelayMaxMs, RetryDelayMinMs * Math.Pow(2, Math.Min(attempt - 1, 20))));
@@ -57,14 +60,23 @@ public static class OutcomeRules
     }
 
     /// <summary>Rule 13: what a look at the kernel says of an operation whose outcome nobody recorded.</summary>
-    public static ImmutableArray<MountEvent> Settled(MountState state, Observation found, KernelIdentity identity)
+    public static ImmutableArray<MountEvent> Settled(
+        MountState state, Observation found, KernelIdentity identity, DateTimeOffset now)
     {
         if (state.Operation is not { } operation)
-            return [new MountEvent.OperationSettled(OperationKind.Mount, SettledAs.Absent, "no operation is recorded")];
+        {
+            var believed = state.Kernel is null ? SettledAs.Absent : SettledAs.Mounted;
+            return [new MountEvent.OperationSettled(OperationKind.Mount, believed, "no operation is recorded")];
+        }
+
 
         var ours = OursAmong(found, operation, identity);
+        var again = state.UncertainInARow >= UncertainInARowMax;
         return operation.Kind switch
         {
+            // Once is bad luck. What takes its worker with it each time is told as a failure and waits between tries.
+            OperationKind.Mount when ours is null && again => MountFailed(state, NoOutcome(state, operation), now),
+            OperationKind.Unmount when ours is not null && again => UnmountFailed(state, NoOutcome(state, operation), now),
             OperationKind.Unmount when ours is null => [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])],
             OperationKind.Mount when ours is not null => Mounted(state, identity.BootId, ours.MountId, operation.Directories),
             _ when ours is not null => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Mounted, null)],
@@ -77,6 +89,12 @@ public static class OutcomeRules
             ],
         };
     }
+
+    private static KernelError NoOutcome(MountState state, Operation operation) => KernelError.Of(
+        operation.Kind, "ETIMEDOUT",
+        $"{(operation.Kind == OperationKind.Mount ? "mount" : "unmount")} {state.Mountpoint}: its outcome was unknown {state.UncertainInARow} times "
+        + "in a row (the worker died or did not answer in time), and it did not take effect",
+        transient: true);
 
     /// <summary>
     /// The mount of this operation among what is at its path, however deep in a stack. Without unique ids (older

@@ -46,7 +46,8 @@ public sealed class CommandHandler(
         for (var attempt = 0; attempt < options.AppendAttemptsMax; attempt++)
         {
             var state = await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
-            if (MountDecider.Decide(command, state, Context(state)) is not Decision.Accept accepted)
+            var decision = MountDecider.Decide(command, state, Context(state));
+            if (decision is Decision.Reject && !(MayBeThereAlready(decision) && mayWait))
             {
                 // Nothing is refused on the word of a state that may be old.
                 state = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
@@ -55,9 +56,13 @@ public sealed class CommandHandler(
                 continue;
             }
 
-            var action = accepted.Events.IsEmpty
-                ? ActionKind.None
-                : MountFlow.NextAction(journal.Fold(state, accepted.Events, command.Actor)).Kind;
+            var action = decision switch
+            {
+                Decision.Reject => ActionKind.Mount,
+                Decision.Accept { Events: var events } when !events.IsEmpty =>
+                    MountFlow.NextAction(journal.Fold(state, events, command.Actor)).Kind,
+                _ => ActionKind.None,
+            };
             var pass = action is ActionKind.Mount or ActionKind.Unmount ? executor.Gate.TryEnter(mountpoint) : null;
 
             // The first mount of a mountpoint is decided by who holds it: only then it is known what is at the path. If
@@ -255,7 +260,10 @@ public sealed class CommandHandler(
 
     private static bool NeedsLook(Decision decision, MountState state) =>
         state is { Kernel: null, Operation: null, Uncertain: false }
-        && decision is Decision.Accept accept && accept.Events.OfType<MountEvent.MountRequested>().Any();
+        && (MayBeThereAlready(decision) || decision is Decision.Accept accept && accept.Events.OfType<MountEvent.MountRequested>().Any());
+
+    /// <summary>A mount that would hide something is refused, unless it is there already: then it can be adopted.</summary>
+    private static bool MayBeThereAlready(Decision decision) => decision is Decision.Reject { Rejection: Rejection.WouldHide };
 
     private DecisionContext Context(MountState state) => new(
         host.Identity.BootId, hostSwitch.IsUp, hostSwitch.State.DownReason,

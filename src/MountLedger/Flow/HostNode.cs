@@ -48,6 +48,7 @@ public sealed class HostNode : IAsyncDisposable
     {
         var report = await Reconciler.RunAsync(cancellationToken);
         Executor.Start();
+        foreach (var mountpoint in report.Gone) Executor.Wake(mountpoint);
         return report;
     }
 

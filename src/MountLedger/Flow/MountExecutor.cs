@@ -153,7 +153,11 @@ public sealed class MountExecutor : IAsyncDisposable
             var state = await _journal.StateAsync(mountpoint, reload, _stop.Token);
             reload = false;
             var next = MountFlow.NextAction(state);
-            if (next.Kind == ActionKind.None) return;
+            if (next.Kind == ActionKind.None)
+            {
+                await _operator.SweepAsync(state);
+                return;
+            }
             if (!next.IsDue(_time.GetUtcNow()))
             {
                 WakeAt(mountpoint, next.DueAt!.Value);

@@ -65,6 +65,17 @@ public sealed class MountOperator(
         return Tracked(state.Mountpoint, task);
     }
 
+    /// <summary>
+    /// Removes the directories of a mountpoint that nobody needs any more, as far as they are empty (rule 6): for a mount that went
+    /// without an unmount of ours. What cannot be removed now stays ours until the mountpoint's next mount and unmount.
+    /// </summary>
+    public async Task SweepAsync(MountState state)
+    {
+        if (_stopping || journal.IsFenced || state.Phase != Phase.Absent || state.OwnedDirectories.IsEmpty) return;
+        await host.UnmountAsync(
+            new UnmountOrder(state.Mountpoint, UnmountOrder.NoMount, UnmountMode.Normal, state.OwnedDirectories), CancellationToken.None);
+    }
+
     /// <summary>The start event of a prepared mount.</summary>
     public MountEvent.MountStarted Started(PreparedMount prepared, long generation) =>
         new(generation, host.Identity.BootId, prepared.MountId, prepared.DirectoriesToCreate);
@@ -89,7 +100,7 @@ public sealed class MountOperator(
 
             case PrepareResult.Occupied { Found.Top: { Matches: true } found }:
                 return await RecordAsync(
-                    state, newest => MountFlow.NextAction(newest).Kind == ActionKind.Mount
+                    state, newest => StillWants(newest, state)
                         ? OutcomeRules.Adopted(newest, host.Identity.BootId, found.MountId) : [],
                     origin);
 
@@ -171,7 +182,14 @@ public sealed class MountOperator(
     /// <summary>Rule 13: make sure that nothing can act any more, look, and record what is there.</summary>
     private async Task<bool> SettleAsync(MountState state)
     {
-        if (_stopping || state.Operation is not { } operation) return false;
+        if (_stopping) return false;
+        if (state.Operation is not { } operation)
+        {
+            return await RecordAsync(
+                state, newest => newest is { Uncertain: true, Operation: null }
+                    ? OutcomeRules.Settled(newest, new Observation([], DirectoryExists: false), host.Identity, time.GetUtcNow()) : [],
+                agent.Own());
+        }
         if (!state.Uncertain)
         {
             const string reason = "its outcome was never recorded: the agent or its worker ended in between";
@@ -188,7 +206,7 @@ public sealed class MountOperator(
             state,
             newest => newest.Operation?.StartedAtVersion != operation.StartedAtVersion
                 ? []
-                : [.. OutcomeRules.Settled(newest, found, host.Identity).Select(change =>
+                : [.. OutcomeRules.Settled(newest, found, host.Identity, time.GetUtcNow()).Select(change =>
                     change is MountEvent.Unmounted unmounted ? unmounted with { DirectoriesRemoved = removed } : change)],
             agent.Own(), CancellationToken.None);
         if (settled is null) return false;
@@ -199,10 +217,10 @@ public sealed class MountOperator(
     /// <summary>An unmount that took effect, whose agent did not live to remove the directories (rule 6).</summary>
     private async Task<ImmutableArray<string>> CleanUpAsync(MountState state, Operation operation, Observation found)
     {
-        var done = operation is { Kind: OperationKind.Unmount, MountId: not null }
+        var done = operation.Kind == OperationKind.Unmount
             && found.Mounts.IsEmpty && state.Attachments.IsEmpty && !state.OwnedDirectories.IsEmpty;
         if (!done) return [];
-        var order = new UnmountOrder(state.Mountpoint, operation.MountId, UnmountMode.Normal, state.OwnedDirectories);
+        var order = new UnmountOrder(state.Mountpoint, UnmountOrder.NoMount, UnmountMode.Normal, state.OwnedDirectories);
         return await host.UnmountAsync(order, CancellationToken.None) switch
         {
             UnmountResult.NotMounted gone => gone.DirectoriesRemoved,
@@ -216,8 +234,7 @@ public sealed class MountOperator(
         _causes.TryRemove(state.Mountpoint, out _);
         logger.MountFailed(state.Mountpoint, state.Spec!, error.Errno, error.Message);
         return await RecordAsync(
-            state, newest => MountFlow.NextAction(newest).Kind == ActionKind.Mount
-                ? MountNeverStarted(newest, error) : [],
+            state, newest => StillWants(newest, state) ? MountNeverStarted(newest, error) : [],
             origin);
     }
 
@@ -249,6 +266,10 @@ public sealed class MountOperator(
 
     private static ImmutableArray<MountEvent> Uncertain(MountState state, Operation operation, string reason) =>
         state.Uncertain ? [] : [new MountEvent.OperationUncertain(operation.Kind, reason)];
+
+    /// <summary>What was found out for <paramref name="tried"/> concerns nobody who has asked for something else since.</summary>
+    private static bool StillWants(MountState newest, MountState tried) =>
+        MountFlow.NextAction(newest).Kind == ActionKind.Mount && newest.Generation == tried.Generation;
 
     private static bool IsInKernel(MountState state) => state.Kernel is not null || state.Operation is not null;
 

@@ -23,8 +23,13 @@ public static class OutcomeOf
             // Rule 9: the failure is told at once, though somebody who asked for retries stays attached.
             return FailureSince(state, version, OperationKind.Mount);
         }
-        // Forgotten with the failed mount, or detached by somebody while this caller waited.
-        return (CommandResult?)FailureSince(state, version, OperationKind.Mount) ?? new CommandResult.Done(Outcome.Detached, state);
+        // Forgotten with the failed mount, or detached by somebody while this caller waited: no success in either case.
+        return FailureSince(state, version, OperationKind.Mount) ?? new CommandResult.Failed(
+            new OperationError(
+                OperationKind.Mount, "ECANCELED",
+                $"mount {state.Mountpoint}: the attachment of {command.Attachment.Consumer} was removed while its mount was awaited",
+                [], Attempt: 1, RetryAt: null, state.Version),
+            state);
     }
 
     private static CommandResult? Unmount(MountCommand.Unmount command, MountState state, long version)
@@ -34,7 +39,8 @@ public static class OutcomeOf
         if (state is { Kernel: null, Operation: null, Uncertain: false })
         {
             // Nothing followed the request: there was no mount to take away (rule 6: or an adopted one, which was let go).
-            var unmounted = state.Version > version && !state.Released;
+            var nothingWasThere = FailureSince(state, version, OperationKind.Mount) is not null;
+            var unmounted = state.Version > version && !state.Released && !nothingWasThere;
             return new CommandResult.Done(unmounted ? Outcome.Unmounted : Outcome.Detached, state);
         }
         // A failure without a time is that of a try before the mode that was asked for, which is due at once.

@@ -3,8 +3,8 @@ using Microsoft.Extensions.Logging;
 
 namespace MountLedger;
 
-/// <summary>What a reconciliation found.</summary>
-public sealed record ReconcileReport(int Mountpoints, int Mounts, int Missing, int Foreign, int Unsettled);
+/// <summary>What a reconciliation found. <paramref name="Gone"/>: mountpoints that nobody wanted any more and whose mount has gone by itself.</summary>
+public sealed record ReconcileReport(int Mountpoints, int Mounts, int Missing, int Foreign, int Unsettled, IReadOnlyList<string> Gone);
 
 /// <summary>
 /// Compares all that the ledger wants with all that the kernel has, at start and before anything is touched, and records
@@ -31,6 +31,7 @@ public sealed class Reconciler(
             .ToDictionary(mount => mount.MountId!.Value);
 
         var (missing, foreign, unsettled) = (0, 0, 0);
+        var gone = new List<string>();
         var present = live.Present();
         foreach (var state in present)
         {
@@ -42,6 +43,7 @@ public sealed class Reconciler(
             var findings = Compare(state, byPath, byId);
             if (findings.IsEmpty) continue;
             missing += findings.Any(change => change is MountEvent.DriftDetected { Kind: DriftKind.Missing }) ? 1 : 0;
+            if (state.Attachments.IsEmpty) gone.Add(state.Mountpoint);
             await RecordAsync(state, findings, cancellationToken);
         }
 
@@ -53,7 +55,7 @@ public sealed class Reconciler(
                 await RecordAsync(state, [new MountEvent.DriftDetected(DriftKind.Foreign, Describe(stranger))], cancellationToken);
         }
 
-        var report = new ReconcileReport(present.Count, table.Length, missing, foreign, unsettled);
+        var report = new ReconcileReport(present.Count, table.Length, missing, foreign, unsettled, gone);
         logger.Reconciled(
             report.Mountpoints, report.Mounts, (long)time.GetElapsedTime(started).TotalMilliseconds, missing, foreign, unsettled);
         return report;
@@ -81,7 +83,7 @@ public sealed class Reconciler(
         if (thisBoot && kernel.MountId is null && byPath[state.Mountpoint].Any()) return [];
 
         // Nobody wanted it any more: that somebody else (or a reboot) took it away is the end of it.
-        if (state.Attachments.IsEmpty) return [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])];
+        if (state.Attachments.IsEmpty) return [new MountEvent.OperationSettled(OperationKind.Unmount, SettledAs.Absent, Why(thisBoot, null))];
         return [new MountEvent.DriftDetected(DriftKind.Missing, Why(thisBoot, byPath[state.Mountpoint].LastOrDefault()))];
     }
 

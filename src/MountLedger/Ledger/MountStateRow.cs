@@ -13,6 +13,7 @@ internal sealed record MountStateRow(
     KernelMount? Kernel,
     Operation? Operation,
     bool Uncertain,
+    int UncertainInARow,
     UnmountMode? UnmountWanted,
     string? LastVolume,
     string? LastConsumer,
@@ -28,7 +29,7 @@ public static class MountStateCodec
     /// <summary>The JSON of the <c>state</c> column.</summary>
     public static string Encode(MountState state) => JsonSerializer.Serialize(
         new MountStateRow(
-            state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UnmountWanted, state.LastHolder?.Volume,
+            state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UncertainInARow, state.UnmountWanted, state.LastHolder?.Volume,
             state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused),
         StoredJson.Context.MountStateRow);
 
@@ -47,6 +48,7 @@ public static class MountStateCodec
             Kernel = row.Kernel,
             Operation = row.Operation,
             Uncertain = row.Uncertain,
+            UncertainInARow = row.UncertainInARow,
             UnmountWanted = row.UnmountWanted,
             LastHolder = row is { LastVolume: { } volume, LastConsumer: { } consumer } ? new AttachmentKey(volume, consumer) : null,
             Released = row.Released,

@@ -115,7 +115,11 @@ public abstract record AttachResult
 
 /// <summary><paramref name="MountId"/> null: the topmost mount at the path (kernels without unique ids).</summary>
 public sealed record UnmountOrder(
-    string Mountpoint, ulong? MountId, UnmountMode Mode, ImmutableArray<string> DirectoriesToRemove);
+    string Mountpoint, ulong? MountId, UnmountMode Mode, ImmutableArray<string> DirectoriesToRemove)
+{
+    /// <summary>An id that no mount has: only the directories are dealt with.</summary>
+    public const ulong NoMount = 0;
+}
 
 public abstract record UnmountResult
 {

@@ -26,7 +26,7 @@ public sealed class Rule05_DetachTests
 
     [Fact]
     public void A_mount_caller_whose_attachment_was_taken_away_meanwhile_is_told_so() =>
-        Given(Requested(), Added(A), MountStarted(), Added(B)).When(Detach(B)).IsAnswered(Outcome.Detached, Attach(B), 4);
+        Given(Requested(), Added(A), MountStarted(), Added(B)).When(Detach(B)).IsToldOfFailure("ECANCELED", Attach(B), 4);
 
     [Fact]
     public void Removing_who_is_not_there_is_folded_as_nothing() => GivenMountedFor(A).Then(Removed(B)).IsHeldBy(A).HasPhase(Phase.Mounted);

@@ -119,7 +119,29 @@ public sealed class Rule13_UncertainTests
 
     [Fact]
     public void Without_an_operation_there_is_nothing_to_find_out() => GivenMountedFor(A).WhenRecorded(state => Settle(state, Seen()))
-        .IsRecorded(Settled(OperationKind.Mount, SettledAs.Absent, "no operation is recorded"));
+        .IsRecorded(Settled(OperationKind.Mount, SettledAs.Mounted, "no operation is recorded"));
+
+    [Fact]
+    public void A_mount_that_is_uncertain_twice_in_a_row_without_effect_has_failed_and_waits_before_the_next_try()
+    {
+        var twice = GivenMountedFor(A).Then(
+            Drift(DriftKind.Missing), MountStarted(1, Id + 1), Uncertain(OperationKind.Mount), Settled(OperationKind.Mount, SettledAs.Absent),
+            MountStarted(1, Id + 2), Uncertain(OperationKind.Mount)).State;
+
+        var failed = Assert.IsType<MountEvent.MountFailed>(Settle(twice)[0]);
+
+        Assert.Equal(("ETIMEDOUT", true), (failed.Errno, failed.Transient));
+        Assert.Equal(Noon + OutcomeRules.RetryDelay(1), failed.RetryAt);
+        Assert.Equal(0, twice.Evolve(failed, twice.Version + 1, Noon, "x").UncertainInARow);
+    }
+
+    [Fact]
+    public void An_unmount_that_is_uncertain_twice_in_a_row_without_effect_has_failed()
+    {
+        var twice = UncertainUnmount().Then(
+            Settled(OperationKind.Unmount, SettledAs.Mounted), UnmountStarted(UnmountMode.Normal, Id), Uncertain(OperationKind.Unmount)).State;
+        Assert.Equal("ETIMEDOUT", Assert.IsType<MountEvent.UnmountFailed>(Settle(twice, Seen())[0]).Errno);
+    }
 
     [Fact]
     public void A_remount_whose_outcome_is_unknown_leaves_the_mount()
@@ -132,9 +154,11 @@ public sealed class Rule13_UncertainTests
 
         Assert.Equal(
             [Text(Settled(OperationKind.Remount, SettledAs.Mounted))],
-            OutcomeRules.Settled(remounting, Found(Seen()), Kernel).Select(Text));
+            OutcomeRules.Settled(remounting, Found(Seen()), Kernel, Noon).Select(Text));
         Assert.True((remounting with { Uncertain = false }).Holds);
     }
+
+    private static readonly DateTimeOffset Noon = new(2026, 1, 1, 12, 0, 0, TimeSpan.Zero);
 
     private static Scenario UncertainMount(ulong? id = Id) =>
         Given(Requested(), Added(A), MountStarted(1, id), Uncertain(OperationKind.Mount));
@@ -144,11 +168,11 @@ public sealed class Rule13_UncertainTests
         Uncertain(OperationKind.Unmount));
 
     private static System.Collections.Immutable.ImmutableArray<MountEvent> Settle(MountState state, params ObservedMount[] mounts) =>
-        OutcomeRules.Settled(state, Found(mounts), Kernel);
+        OutcomeRules.Settled(state, Found(mounts), Kernel, Noon);
 
     private static System.Collections.Immutable.ImmutableArray<MountEvent> Settled(
         MountState state, string boot, params ObservedMount[] mounts) =>
-        OutcomeRules.Settled(state, Found(mounts), Kernel with { BootId = boot });
+        OutcomeRules.Settled(state, Found(mounts), Kernel with { BootId = boot }, Noon);
 
     private static MountEvent Settled(OperationKind kind, SettledAs found, string? detail = null) => Vocabulary.Settled(kind, found, detail);
 }

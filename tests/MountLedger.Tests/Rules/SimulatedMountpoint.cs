@@ -99,8 +99,8 @@ internal sealed partial class SimulatedMountpoint(int seed)
             _ when _attached.Count > 0 && command.Spec != _spec => "spec-conflict",
             _ when _attached.ContainsKey(command.Attachment) => "nothing",
             _ when !_hostIsUp => "host-unavailable",
-            _ when nothingIsKnown && _attached.Count == 0 && hidden is not null => "would-hide",
             _ when nothingIsKnown && _attached.Count == 0 && occupant is { Matches: false } => "foreign-mount",
+            _ when nothingIsKnown && _attached.Count == 0 && occupant is null && hidden is not null => "would-hide",
             _ => "events",
         };
         var first = _attached.Count == 0;
@@ -161,7 +161,10 @@ internal sealed partial class SimulatedMountpoint(int seed)
             case ActionKind.Settle when !_state.Uncertain: Record("find abandoned", Uncertain(_state.Operation!.Kind)); break;
             case ActionKind.Settle:
                 var found = Observe(_state.Operation!.Spec ?? _state.Spec);
-                Record($"settle, found {_kernel.Count}", OutcomeRules.Settled(_state, found, Kernel with { BootId = _boot }));
+                var settled = OutcomeRules.Settled(_state, found, Kernel with { BootId = _boot }, _now);
+                // Uncertain again and again is a failure.
+                if (settled.OfType<MountEvent.MountFailed>().Any()) FailMount("settle as failed", settled, _state.IsSuperseded);
+                else Record($"settle, found {_kernel.Count}", settled);
                 // Without unique ids, what looks the same is taken for ours.
                 if (!_idsAreUnique && _state.Kernel is not null) _kernel[0] = _kernel[0] with { Foreign = false };
                 break;
@@ -226,10 +229,11 @@ internal sealed partial class SimulatedMountpoint(int seed)
 
     private void FailMount(string what, ImmutableArray<MountEvent> before, bool superseded)
     {
+        var isWhole = before.OfType<MountEvent.MountFailed>().Any();
         var forgotten = superseded ? [] : _attached.Where(pair => pair.Value == OnFailure.Forget && !_answered.Contains(pair.Key))
             .Select(pair => pair.Key).ToArray();
         var version = _state.Version;
-        Record(what, [.. before, .. OutcomeRules.MountFailed(_state, Broken, _now)]);
+        Record(what, isWhole ? before : [.. before, .. OutcomeRules.MountFailed(_state, Broken, _now)]);
         foreach (var key in forgotten)
         {
             _attached.Remove(key);

@@ -6,7 +6,8 @@ using MountLedger.Postgres;
 namespace MountLedger.Embedding;
 
 /// <summary>MountLedger inside another .NET program: the same rules, ledger and recovery without HTTP, results by value.</summary>
-public sealed class EmbeddingTests(PostgresServer server) : IClassFixture<PostgresServer>
+[Collection(EmbeddingSuite.Name)]
+public sealed class EmbeddingTests(PostgresServer server)
 {
     [RootFact]
     public async Task Handlers_mount_attach_detach_and_unmount()

@@ -6,7 +6,8 @@ namespace MountLedger.Embedding;
 /// The handlers fit behind request handlers of a mediator: interfaces of the same shape as MediatR's, which cannot be
 /// restored here, and an adapter of a few lines for each command.
 /// </summary>
-public sealed class MediatorTests(PostgresServer server) : IClassFixture<PostgresServer>
+[Collection(EmbeddingSuite.Name)]
+public sealed class MediatorTests(PostgresServer server)
 {
     private interface IRequest<out TResponse>;
 

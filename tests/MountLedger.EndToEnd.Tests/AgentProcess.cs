@@ -48,6 +48,10 @@ public sealed class AgentProcess : IAsyncDisposable
     /// <summary>Everything that all its lives have logged.</summary>
     public string Log => File.Exists(LogFile) ? File.ReadAllText(LogFile) : "";
 
+    /// <summary>Socket, directories, host and ledger as flags.</summary>
+    public string[] Flags =>
+        ["--state-dir", StateDir, "--socket", Socket, "--root", Root, "--host", HostName, .. Postgres is null ? [] : (string[])["--postgres", Postgres]];
+
     private string LogFile => Path.Combine(_directory.FullName, "log");
 
     /// <summary>An agent that takes commands.</summary>
@@ -97,14 +101,16 @@ public sealed class AgentProcess : IAsyncDisposable
         NoteWorkers();
     }
 
-    public void Launch()
+    /// <summary>Launches the program and waits for nothing.</summary>
+    /// <param name="arguments">What it is given; by default the flags of all that this agent has of its own.</param>
+    public void Launch(params string[] arguments)
     {
         _http?.Dispose();
         _http = ClientOf(Socket);
         // The shell only opens the log, for the agent and for all that it starts, and becomes the agent.
         var start = new ProcessStartInfo("/bin/sh");
         foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
-            "--state-dir", StateDir, "--socket", Socket, "--root", Root, "--host", HostName, .. Postgres is null ? [] : (string[])["--postgres", Postgres]])
+            .. arguments.Length > 0 ? arguments : Flags])
             start.ArgumentList.Add(argument);
         foreach (var (name, value) in _environment) start.Environment[name] = value;
         _process?.Dispose();
@@ -163,8 +169,15 @@ public sealed class AgentProcess : IAsyncDisposable
     {
         NoteWorkers();
         _process!.Kill();
-        KillWorkers();
+        KillWorkersSeen();
         await _process.WaitForExitAsync();
+    }
+
+    /// <summary>SIGKILL of the workers alone.</summary>
+    public void KillWorkers()
+    {
+        NoteWorkers();
+        KillWorkersSeen();
     }
 
     /// <summary>SIGTERM; returns the exit code.</summary>
@@ -224,7 +237,7 @@ public sealed class AgentProcess : IAsyncDisposable
             _process.Kill();
             await _process.WaitForExitAsync();
         }
-        KillWorkers();
+        KillWorkersSeen();
         await KillPostgresAsync();
         foreach (var mount in MountsBelow(_directory.FullName).Reverse()) Shell.Run("umount", "--lazy", "--no-canonicalize", mount.Path);
         _process?.Dispose();
@@ -259,7 +272,7 @@ public sealed class AgentProcess : IAsyncDisposable
 
     private void NoteWorkers() => _workersSeen.UnionWith(Workers());
 
-    private void KillWorkers()
+    private void KillWorkersSeen()
     {
         // A process id may have been given to somebody else meanwhile.
         foreach (var pid in _workersSeen.Where(pid => CommandOf(pid).Contains(Root, StringComparer.Ordinal))) KillQuietly(pid);

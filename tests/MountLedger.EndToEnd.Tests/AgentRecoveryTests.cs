@@ -152,6 +152,37 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     }
 
     [RootFact]
+    public async Task Kill_of_the_worker_amid_mounts_leaves_every_caller_with_a_true_answer()
+    {
+        await using var agent = await suite.StartAsync();
+        var begun = 0;
+        var callers = Enumerable.Range(0, 8).Select(caller => Task.Run(async () =>
+        {
+            var answers = new List<(string Name, Answer Answer)>();
+            for (var i = 0; i < 15; i++)
+            {
+                Interlocked.Increment(ref begun);
+                answers.Add(($"w{caller}-{i}", await agent.MountAsync($"w{caller}-{i}", "c")));
+            }
+            return answers;
+        })).ToArray();
+        for (var kill = 1; kill <= 3; kill++)
+        {
+            await agent.UntilAsync(() => Task.FromResult(Volatile.Read(ref begun) > 25 * kill), "work is under way");
+            agent.KillWorkers();
+        }
+        var all = (await Task.WhenAll(callers)).SelectMany(answers => answers).ToArray();
+
+        await agent.UntilAsync(
+            async () => (await agent.StatesAsync()).All(state => state.Operation is null && state.Phase is Phase.Mounted or Phase.Absent), "all is settled");
+        // A mount that takes its worker with it more than once is told as failed; whoever was told that it holds, has it.
+        Assert.All(all, one => Assert.True(one.Answer.Status is 200 or 422, one.Answer.ToString()));
+        Assert.All(all, one => Assert.Equal(one.Answer.Status == 200 ? 1 : 0, TestHost.MountsAt(agent.PathOf(one.Name)).Length));
+        Assert.True(all.Count(one => one.Answer.Status == 200) >= 100, "more was lost than the killed workers had in hand");
+        await NoOperationIsWithoutOutcomeAsync(agent);
+    }
+
+    [RootFact]
     public async Task After_a_storm_nothing_is_left_on_disk_or_open()
     {
         await using var agent = await suite.StartAsync();

@@ -55,4 +55,18 @@ public sealed class AgentOwnPostgresTests
         for (var i = 0; i < 8; i++) Assert.Equal("mounted", (await agent.StatusAsync($"m{i}")).Phase);
         Assert.Equal("unmounted", (await agent.UnmountAsync("m0", "c")).Outcome);
     }
+
+    [RootFact]
+    public async Task When_it_dies_it_is_started_again_and_the_mounts_stay()
+    {
+        await using var agent = await AgentProcess.StartAsync(postgres: null);
+        Assert.Equal(200, (await agent.MountAsync("a", "c")).Status);
+        var mounts = agent.Mounts().Select(mount => mount.MountId).ToArray();
+
+        await agent.KillPostgresAsync();
+        Assert.Equal(503, (await agent.MountAsync("b", "c")).Status);
+        await agent.UntilAsync(async () => (await agent.MountAsync("b", "c")).Outcome is "mounted" or "attached", "commands are taken again", secondsMax: 60);
+        Assert.NotNull(agent.PostmasterPid());
+        Assert.Subset(agent.Mounts().Select(mount => mount.MountId).ToHashSet(), mounts.ToHashSet());
+    }
 }

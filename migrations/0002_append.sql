@@ -286,8 +286,9 @@ begin
 end
 $$;
 
--- Takes a host's lease, with epoch = max(the ledger's, v_local_epoch) + 1, unless another machine holds it and its time has
--- not run out. The same machine takes over at once: it has the host-local lock. taken says which; the rest is the holder.
+-- Takes a host's lease, with epoch = max(the ledger's, v_local_epoch) + 1, unless somebody else holds it and its time has not
+-- run out. v_boot_id may be BOOT or BOOT/NAMESPACE. The same machine takes over at once in the same boot and mount namespace (it
+-- has the host-local lock) and after a reboot (the holder cannot be alive). taken says which; the rest is the holder.
 create function mountledger.ledger_take_lease(
   v_host text, v_agent text, v_machine_id text, v_boot_id text, v_local_epoch bigint, v_ttl interval,
   out taken boolean, out epoch bigint, out agent text, out machine_id text, out boot_id text, out expires_at timestamptz)
@@ -299,7 +300,9 @@ begin
   set epoch = greatest(h.epoch, v_local_epoch) + 1, lease_agent = v_agent, lease_machine_id = v_machine_id,
     lease_boot_id = v_boot_id, lease_expires_at = clock_timestamp() + v_ttl
   where h.host = v_host
-    and (h.lease_expires_at is null or h.lease_expires_at <= clock_timestamp() or h.lease_machine_id = v_machine_id);
+    and (h.lease_expires_at is null or h.lease_expires_at <= clock_timestamp()
+      or (h.lease_machine_id = v_machine_id
+        and (h.lease_boot_id = v_boot_id or split_part(h.lease_boot_id, '/', 1) <> split_part(v_boot_id, '/', 1))));
   taken := found;
   select h.epoch, h.lease_agent, h.lease_machine_id, h.lease_boot_id, h.lease_expires_at
     into epoch, agent, machine_id, boot_id, expires_at

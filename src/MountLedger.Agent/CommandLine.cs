@@ -43,7 +43,11 @@ public static class CommandLine
         rebuild.SetAction((parsed, token) => GuardedAsync(() => RebuildAsync(Settings(parsed), parsed.GetValue(host), token)));
 
         var result = agent.Parse(args);
-        if (result.Errors.Count == 0) return await result.InvokeAsync();
+        if (result.Errors.Count == 0) 
+        {
+            // The agent ends by itself, within its own deadline: no parser's patience may cut that short.
+            return await result.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });
+        }
         await Console.Error.WriteLineAsync($"mountledgerd: {result.Errors[0].Message} — see mountledgerd --help");
         return BadUsage;
     }

@@ -10,7 +10,7 @@ public abstract record LeaseResult
     /// <summary>The lease is ours until <paramref name="ExpiresAt"/> (the database's time), under this fencing number.</summary>
     public sealed record Taken(long Epoch, DateTimeOffset ExpiresAt) : LeaseResult;
 
-    /// <summary>An agent on another machine holds it, and its time has not run out.</summary>
+    /// <summary>An agent on another machine, or in another mount namespace of this one, holds it, and its time has not run out.</summary>
     public sealed record HeldBy(string Agent, string MachineId, string BootId, long Epoch, DateTimeOffset ExpiresAt) : LeaseResult;
 }
 
@@ -21,8 +21,9 @@ public abstract record LeaseResult
 public sealed class HostLease(LedgerDatabase database)
 {
     /// <summary>
-    /// Takes the lease with epoch = max(the ledger's, <paramref name="localEpoch"/>) + 1. The same machine (whatever its boot) takes over at once, as it
-    /// has the host-local lock; another machine only when the lease has expired or was released.
+    /// Takes the lease with epoch = max(the ledger's, <paramref name="localEpoch"/>) + 1. <paramref name="bootId"/> is the boot, or
+    /// <c>boot/namespace</c>. The same machine takes over at once in the same boot and mount namespace, as it has the host-local lock, and after a
+    /// reboot; another mount namespace or machine only when the lease has expired or was released.
     /// </summary>
     /// <exception cref="LedgerUnavailableException">It is then unknown whether the lease was taken: take it again.</exception>
     public ValueTask<LeaseResult> TakeAsync(

@@ -59,7 +59,7 @@ public sealed class ConcurrencyTests(PostgresServer server) : IClassFixture<Post
             }
         }));
 
-        Assert.Empty(violations);
+        Assert.True(violations.IsEmpty, string.Join('\n', violations));
         foreach (var path in paths)
         {
             await host.UntilAsync(path, state => state.Phase == Phase.Absent);
@@ -97,7 +97,7 @@ public sealed class ConcurrencyTests(PostgresServer server) : IClassFixture<Post
             }
         }));
 
-        Assert.Empty(violations);
+        Assert.True(violations.IsEmpty, string.Join('\n', violations));
         foreach (var path in paths.Reverse()) await host.UntilAsync(path, state => state.Phase == Phase.Absent, secondsMax: 30);
         Assert.All(paths, path => Assert.Empty(TestHost.MountsAt(path)));
     }

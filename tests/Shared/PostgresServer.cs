@@ -72,6 +72,8 @@ public sealed class PostgresServer : IAsyncLifetime
         lock (created) created.Add(name);
         var settings = new NpgsqlConnectionStringBuilder(administrator) { Database = name };
         if (own is not null) settings.Username = ClusterSetup.Ledger;
+        // A server has a hundred connections, and those of the test before may not have ended yet.
+        settings.MaxPoolSize = 12;
         return settings.ConnectionString;
     }
 

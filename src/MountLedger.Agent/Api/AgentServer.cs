@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using MountLedger.Linux;
 
@@ -10,7 +11,13 @@ public static class AgentServer
     public static async Task<int> RunAsync(AgentSettings settings)
     {
         FileCreationMask.Restrict(Convert.ToUInt32("022", 8));
-        var builder = WebApplication.CreateSlimBuilder();
+        // The content root is not the working directory, and nothing is watched: the web host would walk and watch every directory
+        // below it, mounts included, and the agent must not touch those.
+        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+        {
+            Args = ["--hostBuilder:reloadConfigOnChange=false"],
+            ContentRootPath = AppContext.BaseDirectory,
+        });
         builder.Logging.ClearProviders().AddSimpleConsole(console =>
         {
             console.SingleLine = true;
@@ -19,7 +26,7 @@ public static class AgentServer
             console.ColorBehavior = Microsoft.Extensions.Logging.Console.LoggerColorBehavior.Disabled;
         });
         builder.Logging.SetMinimumLevel(LogLevel.Information)
-            .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Npgsql", LogLevel.Warning);
+            .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None).AddFilter("Npgsql", LogLevel.Warning);
         builder.Services.AddMountLedger(settings);
         builder.Services.AddOpenApi("v1");
         builder.Services.Configure<HostOptions>(host =>
@@ -42,10 +49,25 @@ public static class AgentServer
 
         // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider. Connecting takes
         // the right to write, which the mask has kept from everybody else since the socket appeared.
-        await app.StartAsync();
-        File.SetUnixFileMode(settings.Socket, UnixFileMode.UserRead | UnixFileMode.UserWrite);
-        await app.WaitForShutdownAsync();
-        return app.Services.GetRequiredService<MountLedgerService>().ExitCode;
+        var service = app.Services.GetRequiredService<MountLedgerService>();
+        using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal =>
+        {
+            // A closed terminal is a reason to stop, but not one to be torn down for.
+            signal.Cancel = true;
+            app.Lifetime.StopApplication();
+        });
+        try
+        {
+            await app.StartAsync();
+            File.SetUnixFileMode(settings.Socket, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            await app.WaitForShutdownAsync();
+        }
+        catch (OperationCanceledException) when (service.ExitCode != 0)
+        {
+            // What kept the agent from starting has been said already.
+            await service.StopAsync(CancellationToken.None);
+        }
+        return service.ExitCode;
     }
 
     /// <summary>Makes way for the socket: its directory, and what a dead agent left there.</summary>

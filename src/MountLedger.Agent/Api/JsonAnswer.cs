@@ -25,8 +25,15 @@ public sealed class JsonAnswer(int status, string json, long? version = null) : 
             CommandResult.Done done => done.State.Version,
             CommandResult.Pending pending => pending.State.Version,
             CommandResult.Rejected rejected => rejected.State.Version,
+            CommandResult.Replayed { Status: 200 } replayed => VersionIn(replayed.Answer),
             _ => null,
         });
+    }
+
+    private static long? VersionIn(string answer)
+    {
+        using var document = JsonDocument.Parse(answer);
+        return document.RootElement.TryGetProperty("version", out var version) ? version.GetInt64() : null;
     }
 
     public async Task ExecuteAsync(HttpContext httpContext)

@@ -29,6 +29,7 @@ public sealed class MountLedgerService(
     private WorkerMountHost? _host;
     private HostNode? _node;
     private Task _starting = Task.CompletedTask;
+    private bool _hasLease;
 
     /// <summary>Commands are taken from now on.</summary>
     public Task Ready => _ready.Task;
@@ -67,7 +68,9 @@ public sealed class MountLedgerService(
         await ledger.CloseAsync();
         if (_postgres is not null)
         {
-            if (!await _postgres.StopAsync(PostgresStopDeadline, CancellationToken.None)) _logger.UpkeepFailed("PostgreSQL did not stop in time");
+            // A server that ran before us and a lease that is another's: it is that agent's server.
+            var isOurs = _hasLease || !_postgres.WasRunning;
+            if (isOurs && !await _postgres.StopAsync(PostgresStopDeadline, CancellationToken.None)) _logger.UpkeepFailed("PostgreSQL did not stop in time");
             await _postgres.DisposeAsync();
             _postgres = null;
         }
@@ -179,15 +182,18 @@ public sealed class MountLedgerService(
         var memory = new LocalMemory(settings.StateDir);
         var machineId = KernelIdentityReader.ReadMachineId();
         var result = await new HostLease(database).TakeAsync(
-            settings.Host!, _agentId, machineId, identity.BootId, memory.ReadEpoch(), TimeSpan.FromSeconds(settings.LeaseSeconds),
+            settings.Host!, _agentId, machineId, $"{identity.BootId}/{identity.MountNamespaceId}", memory.ReadEpoch(), TimeSpan.FromSeconds(settings.LeaseSeconds),
             cancellationToken);
         if (result is LeaseResult.HeldBy held)
         {
             throw new InvalidOperationException(
-                $"host {settings.Host} is served by agent {held.Agent} on machine {held.MachineId} (epoch {held.Epoch}) until {held.ExpiresAt:O}: "
+                $"host {settings.Host} is served by agent {held.Agent} on machine {held.MachineId}"
+                + (held.MachineId == machineId ? ", in another mount namespace of this machine" : "")
+                + $" (epoch {held.Epoch}) until {held.ExpiresAt:O}: "
                 + "stop that one, or give this host another name");
         }
         var epoch = ((LeaseResult.Taken)result).Epoch;
+        _hasLease = true;
         memory.WriteEpoch(epoch);
 
         var agent = new AgentIdentity(settings.Host!, _agentId, epoch);

@@ -158,6 +158,8 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             throw new KernelFailure(Errno.EBUSY, "another mount covers it: that one has to go first");
         }
         if (top is null) return false;
+        if (order is { Mode: UnmountMode.Lazy, Recursive: false } && top.Value.MountId is { } own)
+            RefuseToTakeOthers(own);
 
         // By the parent's descriptor and the name, never by path: nobody can put another directory in the way.
         var flags = MountCalls.UMOUNT_NOFOLLOW | order.Mode switch
@@ -172,6 +174,17 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         if (order.MountId is { } gone && MountTable.ById(gone) is not null)
             throw new KernelFailure(Errno.EAGAIN, "another mount was put on top in this moment and was taken away instead");
         return true;
+    }
+
+    /// <summary>A lazy unmount detaches the whole tree, and what others mounted below is not ours to take.</summary>
+    private static void RefuseToTakeOthers(ulong own)
+    {
+        const int ShownMax = 8;
+        var below = new List<ulong>();
+        MountQueryCalls.List(own, ShownMax, below);
+        var points = below.Select(id => MountTable.ById(id)?.Point).OfType<string>().ToList();
+        if (points.Count > 0)
+            throw new KernelFailure(Errno.EBUSY, $"a lazy unmount would take other mounts along ({string.Join(", ", points)}): unmount those first");
     }
 
     /// <summary>The topmost mount at a name, or null when that is no mount.</summary>

@@ -16,7 +16,7 @@ public sealed record HandlerOptions
 /// </summary>
 public sealed class CommandHandler(
     AgentIdentity agent, IMountHost host, LiveStates live, MountJournal journal, MountOperator @operator, MountExecutor executor,
-    HostSwitch hostSwitch, RequestReplay replay, TimeProvider time, HandlerOptions options)
+    HostSwitch hostSwitch, HoldCheck holdCheck, RequestReplay replay, TimeProvider time, HandlerOptions options)
 {
     /// <exception cref="LedgerUnavailableException">
     /// The ledger is away; whether anything was recorded is unknown, and the same command may be given again.
@@ -56,6 +56,13 @@ public sealed class CommandHandler(
                 continue;
             }
 
+            if (command is MountCommand.Mount && state.Holds && await holdCheck.LookAsync(state) is { } finding)
+            {
+                if (NotHeld(finding, state) is { } answer) return answer;
+                executor.Wake(mountpoint);
+                continue;
+            }
+
             var action = decision switch
             {
                 Decision.Reject => ActionKind.Mount,
@@ -92,6 +99,20 @@ public sealed class CommandHandler(
         var actual = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
         return new CommandResult.Rejected(new Rejection.VersionConflict(mountpoint, null, actual.Version), actual);
     }
+
+    /// <summary>The answer to who would join a mount that is not what it was; null when it is made again.</summary>
+    private static CommandResult? NotHeld(HoldCheck.Finding finding, MountState state) => finding switch
+    {
+        HoldCheck.Finding.Covered covered => new CommandResult.Rejected(
+            new Rejection.ForeignMount(state.Mountpoint, covered.By, ["source"]), state),
+        HoldCheck.Finding.Moved moved => new CommandResult.Failed(
+            new OperationError(
+                OperationKind.Mount, "ESTALE",
+                $"mount {state.Mountpoint}: the mount was moved to {moved.To}; move it back, or unmount it there by hand",
+                [], Attempt: 1, RetryAt: null, state.Version),
+            state),
+        _ => null,
+    };
 
     /// <summary>Records what does not begin an operation here and now.</summary>
     /// <returns>Null: it has to be decided again.</returns>

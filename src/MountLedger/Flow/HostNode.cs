@@ -29,7 +29,7 @@ public sealed class HostNode : IAsyncDisposable
         var @operator = new MountOperator(agent, host, Live, Journal, Host, time, logger);
         Executor = new MountExecutor(agent, store, Live, Journal, @operator, time, executorOptions ?? new(), logger);
         Commands = new CommandHandler(
-            agent, host, Live, Journal, @operator, Executor, Host, new RequestReplay(store, Live), time, handlerOptions ?? new());
+            agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
         HostCommands = new HostHandler(agent, store, Host);
         Reconciler = new Reconciler(agent, store, host, Live, Journal, roots, time, logger);
     }

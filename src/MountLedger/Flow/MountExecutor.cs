@@ -36,7 +36,7 @@ public sealed class MountExecutor : IAsyncDisposable
     private readonly ILogger _logger;
     private readonly SemaphoreSlim _turns;
     private readonly CancellationTokenSource _stop = new();
-    private readonly ConcurrentDictionary<string, bool> _queued = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, Look> _queued = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, ITimer> _timers = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<long, Task> _running = new();
     private long _turnNumber;
@@ -69,11 +69,17 @@ public sealed class MountExecutor : IAsyncDisposable
     /// Asks for a look at a mountpoint. Asking twice before the look is one look; <paramref name="reload"/>: somebody
     /// else appended, so the ledger is to be read. Never blocks.
     /// </summary>
-    public void Wake(string mountpoint, bool reload = false)
+    public void Wake(string mountpoint, bool reload = false) => Wake(mountpoint, reload ? Look.Reload : Look.Plain);
+
+    private void Wake(string mountpoint, Look look)
     {
         if (!_started || _stop.IsCancellationRequested) return;
-        if (_queued.TryAdd(mountpoint, reload)) Track(mountpoint, TurnAsync(mountpoint));
-        else if (reload) _queued.TryUpdate(mountpoint, true, false);
+        while (!_queued.TryAdd(mountpoint, look))
+        {
+            // A turn waits for the mountpoint already: it does this one's part too.
+            if (_queued.TryGetValue(mountpoint, out var known) && _queued.TryUpdate(mountpoint, known | look, known)) return;
+        }
+        Track(mountpoint, TurnAsync(mountpoint));
     }
 
     /// <summary>
@@ -120,11 +126,11 @@ public sealed class MountExecutor : IAsyncDisposable
         using (await Gate.EnterAsync(mountpoint, _stop.Token))
         {
             // From here on a new wake-up means another look: this one may have read the state already.
-            _queued.TryRemove(mountpoint, out var reload);
+            _queued.TryRemove(mountpoint, out var look);
             await _turns.WaitAsync(_stop.Token);
             try
             {
-                await StepsAsync(mountpoint, reload, _operator.CauseOf(mountpoint));
+                await StepsAsync(mountpoint, look, _operator.CauseOf(mountpoint));
             }
             finally
             {
@@ -139,41 +145,50 @@ public sealed class MountExecutor : IAsyncDisposable
         using (pass)
         {
             var next = state.Operation is null ? state : await _operator.FinishAsync(state, prepared, origin);
-            if (next is not null) await StepsAsync(state.Mountpoint, reload: false, origin);
+            if (next is not null) await StepsAsync(state.Mountpoint, Look.Plain, origin);
         }
         WakeRelatives(state.Mountpoint);
     }
 
     /// <summary>Steps until nothing is due; the caller holds the mountpoint.</summary>
-    private async Task StepsAsync(string mountpoint, bool reload, AppendOrigin origin)
+    private async Task StepsAsync(string mountpoint, Look look, AppendOrigin origin)
     {
         for (var step = 0; step < _options.StepsPerTurnMax; step++)
         {
             if (_stop.IsCancellationRequested || _journal.IsFenced) return;
-            var state = await _journal.StateAsync(mountpoint, reload, _stop.Token);
-            reload = false;
+            var state = await _journal.StateAsync(mountpoint, look.HasFlag(Look.Reload), _stop.Token);
             var next = MountFlow.NextAction(state);
             if (next.Kind == ActionKind.None)
             {
                 await _operator.SweepAsync(state);
                 return;
             }
-            if (!next.IsDue(_time.GetUtcNow()))
+            if (!next.IsDue(_time.GetUtcNow()) && !look.HasFlag(Look.Now))
             {
                 WakeAt(mountpoint, next.DueAt!.Value);
                 return;
             }
+            look = Look.Plain;
             if (!await _operator.StepAsync(next.Kind, state, origin)) return;
         }
         Wake(mountpoint);
     }
 
-    /// <summary>Those above and below may have waited for this one: parents first on the way up, children first on the way down.</summary>
+    /// <summary>
+    /// Those above and below may have waited for this one: parents first on the way up, children first on the way down. An
+    /// ancestor that failed because of what is below it does not sit out its delay once that is gone: others wait for it.
+    /// </summary>
     private void WakeRelatives(string mountpoint)
     {
-        foreach (var relative in _live.AncestorsOf(mountpoint).Concat(_live.DescendantsOf(mountpoint)))
+        foreach (var below in _live.DescendantsOf(mountpoint))
         {
-            if (MountFlow.NextAction(relative).IsDue(_time.GetUtcNow())) Wake(relative.Mountpoint);
+            if (MountFlow.NextAction(below).IsDue(_time.GetUtcNow())) Wake(below.Mountpoint);
+        }
+        foreach (var above in _live.AncestorsOf(mountpoint))
+        {
+            var next = MountFlow.NextAction(above).Kind;
+            if (next is ActionKind.Mount or ActionKind.Unmount && _operator.MayBegin(next, above)) Wake(above.Mountpoint, Look.Now);
+            else if (next is not (ActionKind.None or ActionKind.Mount or ActionKind.Unmount)) Wake(above.Mountpoint);
         }
     }
 
@@ -192,6 +207,19 @@ public sealed class MountExecutor : IAsyncDisposable
             earlier.Dispose();
             return timer;
         });
+    }
+
+    /// <summary>How a turn looks at its mountpoint.</summary>
+    [Flags]
+    private enum Look
+    {
+        Plain = 0,
+
+        /// <summary>The ledger is to be read: somebody else appended.</summary>
+        Reload = 1,
+
+        /// <summary>The next try is not waited for: what it failed of has changed.</summary>
+        Now = 2,
     }
 
     private async Task PollAsync()

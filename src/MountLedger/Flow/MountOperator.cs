@@ -166,7 +166,10 @@ public sealed class MountOperator(
     private async Task<MountState?> FinishUnmountAsync(MountState state, Operation operation, AppendOrigin origin)
     {
         var order = new UnmountOrder(
-            state.Mountpoint, operation.MountId, operation.Mode, state.Attachments.IsEmpty ? state.OwnedDirectories : []);
+            state.Mountpoint, operation.MountId, operation.Mode, state.Attachments.IsEmpty ? state.OwnedDirectories : [])
+        {
+            Recursive = operation.Spec?.Options.Contains("rbind") == true,
+        };
         var result = await host.UnmountAsync(order, CancellationToken.None);
         if (result is UnmountResult.Failed failed)
             logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);

@@ -117,6 +117,9 @@ public abstract record AttachResult
 public sealed record UnmountOrder(
     string Mountpoint, ulong? MountId, UnmountMode Mode, ImmutableArray<string> DirectoriesToRemove)
 {
+    /// <summary>The mount brought others along (a recursive bind): a lazy unmount may take what is below it.</summary>
+    public bool Recursive { get; init; }
+
     /// <summary>An id that no mount has: only the directories are dealt with.</summary>
     public const ulong NoMount = 0;
 }

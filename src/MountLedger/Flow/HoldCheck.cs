@@ -1,0 +1,68 @@
+using System.Collections.Immutable;
+using Microsoft.Extensions.Logging;
+
+namespace MountLedger;
+
+/// <summary>
+/// Rule 2 answers a further attach when the mount holds. The ledger knows that it was made, not that it is still there: so before a
+/// caller is told so although nothing is done for it, the kernel is asked, and what it says is recorded.
+/// </summary>
+public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal journal, TimeProvider time, ILogger logger)
+{
+    /// <summary>A worker that does not answer is no reason to keep a caller waiting who needs nothing from it.</summary>
+    private static readonly TimeSpan LookMax = TimeSpan.FromMilliseconds(500);
+
+    /// <returns>Null: it holds, as far as can be seen. Else what to do instead.</returns>
+    public async Task<Finding?> LookAsync(MountState state)
+    {
+        if (await ObserveAsync(state.Mountpoint) is not { } seen || state.Kernel is not { } kernel) return null;
+
+        // Without unique ids, that something is mounted there must do; whether it is ours, the start-up comparison asks by meaning.
+        bool IsOurs(ObservedMount mount) => kernel.MountId is null || mount.MountId == kernel.MountId;
+        if (seen.Top is { } top && IsOurs(top)) return null;
+        if (seen.Mounts.Any(IsOurs)) return new Finding.Covered($"{seen.Top!.FsType} {seen.Top.Source}");
+
+        var elsewhere = (await host.ListAsync(CancellationToken.None))
+            .FirstOrDefault(mount => kernel.MountId is not null && mount.MountId == kernel.MountId);
+        var (kind, detail) = elsewhere is null
+            ? (DriftKind.Missing, "unmounted by somebody else")
+            : (DriftKind.Moved, $"now at {elsewhere.Path}");
+        if (!state.Drift.ContainsKey(kind))
+        {
+            logger.Drift(kind, state.Mountpoint, detail);
+            await journal.RecordOutcomeAsync(
+                state,
+                newest => newest.Version == state.Version ? [new MountEvent.DriftDetected(kind, detail)] : ImmutableArray<MountEvent>.Empty,
+                agent.Own(), CancellationToken.None);
+        }
+        return elsewhere is null ? new Finding.Gone() : new Finding.Moved(elsewhere.Path);
+    }
+
+    private async Task<Observation?> ObserveAsync(string mountpoint)
+    {
+        using var patience = new CancellationTokenSource(LookMax, time);
+        try
+        {
+            return await host.ObserveAsync(mountpoint, wanted: null, patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Why a mount that the ledger knows does not hold.</summary>
+    public abstract record Finding
+    {
+        private Finding() { }
+
+        /// <summary>It is nowhere; that is recorded, and it is made again.</summary>
+        public sealed record Gone : Finding;
+
+        /// <summary>It is at another path.</summary>
+        public sealed record Moved(string To) : Finding;
+
+        /// <summary>Something foreign is mounted on top of it.</summary>
+        public sealed record Covered(string By) : Finding;
+    }
+}

@@ -262,9 +262,10 @@ end
 $$;
 
 -- Keeps the answer of a request; creates the row when nothing was appended. Returns the row that stands: a row of another
--- actor or another body is never changed, and an answer that is there already is not replaced.
+-- actor or another body is never changed, and an answer that is there already is not replaced. Of a request that recorded events
+-- only who knows at which version may give the answer (who recorded them, or read them in the history).
 create function mountledger.ledger_save_answer(
-  v_host text, v_key text, v_actor text, v_body_hash text, v_mountpoint text, v_status integer, v_answer text)
+  v_host text, v_key text, v_actor text, v_body_hash text, v_mountpoint text, v_version bigint, v_status integer, v_answer text)
 returns mountledger.request
 language plpgsql as $$
 declare
@@ -277,7 +278,8 @@ begin
     status = excluded.status, answer = excluded.answer,
     created = case when r.created < excluded.created - interval '24 hours' then excluded.created else r.created end
     where r.created < excluded.created - interval '24 hours'
-      or (r.answer is null and r.actor = excluded.actor and r.body_hash = excluded.body_hash)
+      or (r.answer is null and r.actor = excluded.actor and r.body_hash = excluded.body_hash
+        and r.version is not distinct from v_version)
   returning r.* into v_row;
   if not found then
     select * into v_row from mountledger.request r where r.host = v_host and r.key = v_key;

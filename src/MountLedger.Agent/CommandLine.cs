@@ -43,7 +43,7 @@ public static class CommandLine
         rebuild.SetAction((parsed, token) => GuardedAsync(() => RebuildAsync(Settings(parsed), parsed.GetValue(host), token)));
 
         var result = agent.Parse(args);
-        if (result.Errors.Count == 0) 
+        if (result.Errors.Count == 0)
         {
             // The agent ends by itself, within its own deadline: no parser's patience may cut that short.
             return await result.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });

@@ -83,7 +83,10 @@ internal static class BoundedProcess
     {
         var info = new ProcessStartInfo(command[0])
         {
-            UseShellExecute = false, RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true,
+            UseShellExecute = false,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
             WorkingDirectory = "/",
         };
         foreach (var argument in command.Skip(1)) info.ArgumentList.Add(argument);

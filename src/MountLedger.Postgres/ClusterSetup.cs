@@ -19,7 +19,9 @@ public static class ClusterSetup
     /// <summary>The connection string of the ledger's role and database on the server that listens in a directory.</summary>
     public static string ConnectionString(string socketDirectory) => new NpgsqlConnectionStringBuilder
     {
-        Host = socketDirectory, Username = Ledger, Database = Ledger,
+        Host = socketDirectory,
+        Username = Ledger,
+        Database = Ledger,
     }.ConnectionString;
 
     /// <summary>Asks the server in a directory which data directory it serves. Does not throw when nobody answers; takes two seconds at most.</summary>
@@ -72,7 +74,11 @@ public static class ClusterSetup
     {
         var connection = new NpgsqlConnection(new NpgsqlConnectionStringBuilder
         {
-            Host = socketDirectory, Username = Superuser, Database = Superuser, Pooling = false, Timeout = TimeoutSeconds,
+            Host = socketDirectory,
+            Username = Superuser,
+            Database = Superuser,
+            Pooling = false,
+            Timeout = TimeoutSeconds,
             CommandTimeout = 30,
         }.ConnectionString);
         try

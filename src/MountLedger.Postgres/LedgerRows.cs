@@ -74,17 +74,20 @@ internal static class LedgerRows
 
     public static NpgsqlParameter Text(string? value) => new()
     {
-        Value = value is null ? DBNull.Value : value, NpgsqlDbType = NpgsqlDbType.Text,
+        Value = value is null ? DBNull.Value : value,
+        NpgsqlDbType = NpgsqlDbType.Text,
     };
 
     public static NpgsqlParameter Number(long? value) => new()
     {
-        Value = value is null ? DBNull.Value : value, NpgsqlDbType = NpgsqlDbType.Bigint,
+        Value = value is null ? DBNull.Value : value,
+        NpgsqlDbType = NpgsqlDbType.Bigint,
     };
 
     public static NpgsqlParameter Time(DateTimeOffset? value) => new()
     {
-        Value = value is { } time ? time.ToUniversalTime() : DBNull.Value, NpgsqlDbType = NpgsqlDbType.TimestampTz,
+        Value = value is { } time ? time.ToUniversalTime() : DBNull.Value,
+        NpgsqlDbType = NpgsqlDbType.TimestampTz,
     };
 
     public static NpgsqlParameter Document(byte[] json) => new() { Value = json, NpgsqlDbType = NpgsqlDbType.Jsonb };

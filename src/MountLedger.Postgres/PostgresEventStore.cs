@@ -26,7 +26,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                   select {LedgerRows.AttachmentArrays} from mountledger.attachment where host = s.tenant_id and mountpoint = s.id) a on true
                 where s.tenant_id = $1 and s.id = $2
                 """,
-                connection) { Parameters = { LedgerRows.Text(stream.Host), LedgerRows.Text(stream.Id) } })
+                connection)
+            { Parameters = { LedgerRows.Text(stream.Host), LedgerRows.Text(stream.Id) } })
             {
                 await using var row = await command.ExecuteReaderAsync(token);
                 if (!await row.ReadAsync(token)) return MountState.Initial(stream);
@@ -54,7 +55,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                     or (m.state -> 'drift') is distinct from '{"{}"}'::jsonb)
                 order by s.id
                 """,
-                connection) { Parameters = { LedgerRows.Text(host) } };
+                connection)
+            { Parameters = { LedgerRows.Text(host) } };
             return await ReadStatesAsync(command, connection, token);
         },
         cancellationToken);
@@ -71,7 +73,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                 where host = $1 and action <> 'none' and (due_at is null or due_at <= $2)
                 order by due_at nulls first, mountpoint
                 """,
-                connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Time(now) } };
+                connection)
+            { Parameters = { LedgerRows.Text(host), LedgerRows.Time(now) } };
             await using var row = await command.ExecuteReaderAsync(token);
             var work = new List<StreamKey>();
             while (await row.ReadAsync(token)) work.Add(new StreamKey(host, row.GetString(0)));
@@ -115,7 +118,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                       request_version, request_status, request_answer
                     from mountledger.ledger_append($1)
                     """,
-                    connection) { Parameters = { LedgerRows.Document(document) } };
+                    connection)
+                { Parameters = { LedgerRows.Document(document) } };
                 await using var row = await command.ExecuteReaderAsync(token);
                 await row.ReadAsync(token);
                 var result = ReadResult(batch, events, row);
@@ -136,7 +140,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                 select key, actor, body_hash, mountpoint, version, status, answer from mountledger.request
                 where host = $1 and key = $2 and created >= clock_timestamp() - interval '24 hours'
                 """,
-                connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Text(key) } };
+                connection)
+            { Parameters = { LedgerRows.Text(host), LedgerRows.Text(key) } };
             await using var row = await command.ExecuteReaderAsync(token);
             return await row.ReadAsync(token) ? ReadRequest(row) : null;
         },
@@ -151,7 +156,7 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
             await using var command = new NpgsqlCommand(
                 """
                 select key, actor, body_hash, mountpoint, version, status, answer
-                from mountledger.ledger_save_answer($1, $2, $3, $4, $5, $6, $7)
+                from mountledger.ledger_save_answer($1, $2, $3, $4, $5, $6, $7, $8)
                 """,
                 connection)
             {
@@ -159,6 +164,7 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
                 {
                     LedgerRows.Text(host), LedgerRows.Text(request.Key), LedgerRows.Text(request.Actor),
                     LedgerRows.Text(request.BodyHash), LedgerRows.Text(request.Mountpoint),
+                    new() { Value = request.Version is { } version ? version : DBNull.Value, NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Bigint },
                     new() { Value = request.Status is { } status ? status : DBNull.Value, NpgsqlDbType = NpgsqlTypes.NpgsqlDbType.Integer },
                     LedgerRows.Text(request.Answer),
                 },
@@ -247,7 +253,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
             select {LedgerRows.EventColumns} from mountledger.mt_events e
             where e.tenant_id = $1 and e.stream_id = $2 and e.version >= $3 order by e.version
             """,
-            connection) { Parameters = { LedgerRows.Text(stream.Host), LedgerRows.Text(stream.Id), LedgerRows.Number(fromVersion) } };
+            connection)
+        { Parameters = { LedgerRows.Text(stream.Host), LedgerRows.Text(stream.Id), LedgerRows.Number(fromVersion) } };
         await using var row = await command.ExecuteReaderAsync(cancellationToken);
         var events = new List<RecordedEvent>();
         while (await row.ReadAsync(cancellationToken)) events.Add(LedgerRows.ReadEvent(row));

@@ -201,7 +201,11 @@ public sealed class AgentHttpTests(AgentSuite suite)
         {
             var body = System.Text.Json.JsonSerializer.Serialize(new
             {
-                mountpoint = agent.PathOf("impatient"), source = "scratch", fstype = "tmpfs", volume = "vol", consumer = "c",
+                mountpoint = agent.PathOf("impatient"),
+                source = "scratch",
+                fstype = "tmpfs",
+                volume = "vol",
+                consumer = "c",
             });
             using var content = new StringContent(body, System.Text.Encoding.UTF8, "application/json");
             var request = agent.Http.PostAsync("/v1/mounts", content, gone.Token);

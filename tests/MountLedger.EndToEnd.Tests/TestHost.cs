@@ -1,6 +1,6 @@
+using Microsoft.Extensions.Logging.Abstractions;
 using MountLedger.Linux;
 using MountLedger.Postgres;
-using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MountLedger.EndToEnd;
 

@@ -31,7 +31,7 @@ public static class QueryEndpoints
         Phase? phase = null;
         if (query.TryGetValue("phase", out var p))
         {
-            if (Enum.TryParse<Phase>(p, ignoreCase: true, out var parsed) && !int.TryParse(p, CultureInfo.InvariantCulture, out _)) phase = parsed;
+            if (Enum.GetNames<Phase>().Contains(p, StringComparer.OrdinalIgnoreCase) && Enum.TryParse<Phase>(p, ignoreCase: true, out var parsed)) phase = parsed;
             else errors.Add("phase", "known-value", p, "give one of absent, mounting, mounted, unmounting, failed, uncertain");
         }
         if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));

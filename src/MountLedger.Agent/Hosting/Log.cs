@@ -27,6 +27,9 @@ internal static partial class Log
     [LoggerMessage(8, LogLevel.Warning, "keeping up failed: {Reason}")]
     public static partial void UpkeepFailed(this ILogger logger, string reason);
 
+    [LoggerMessage(10, LogLevel.Error, "upkeep broke off by an error of the program and is begun again")]
+    public static partial void UpkeepBroke(this ILogger logger, Exception exception);
+
     [LoggerMessage(9, LogLevel.Error, "a request failed by an error of the program: {Method} {Path}")]
     public static partial void RequestFailed(this ILogger logger, string method, string path, Exception exception);
 }

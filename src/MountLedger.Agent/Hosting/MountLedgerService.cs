@@ -15,6 +15,8 @@ public sealed class MountLedgerService(
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
 
+    private const int HostAttemptsMax = 20;
+
     private static readonly TimeSpan PostgresStopDeadline = TimeSpan.FromSeconds(15);
 
     private static readonly TimeSpan RequestPurgeInterval = TimeSpan.FromMinutes(30);
@@ -39,6 +41,12 @@ public sealed class MountLedgerService(
 
     public Task StartAsync(CancellationToken cancellationToken)
     {
+        lifetime.ApplicationStopping.Register(() =>
+        {
+            // Who waits for an outcome gets it, if it comes in the time that running operations are given.
+            access.Close("the agent is stopping");
+            access.EndWaitsAfter(TimeSpan.FromSeconds(settings.ShutdownSeconds));
+        });
         _starting = Task.Run(RunAsync, CancellationToken.None);
         return Task.CompletedTask;
     }
@@ -139,9 +147,10 @@ public sealed class MountLedgerService(
                 PollInterval = settings.PollSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.PollSeconds),
             });
         await _node.StartAsync(cancellationToken);
-        _upkeep.Add(ListenAsync(_node, database));
-        _upkeep.Add(RenewLeaseAsync(_node, database));
-        _upkeep.Add(PurgeRequestsAsync(store));
+        var node = _node;
+        _upkeep.Add(KeepUpAsync(() => ListenAsync(node, database)));
+        _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, database)));
+        _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(store)));
         access.Open(_node);
         _logger.Open(settings.Socket, (long)Stopwatch.GetElapsedTime(started).TotalMilliseconds);
     }
@@ -199,7 +208,7 @@ public sealed class MountLedgerService(
         var agent = new AgentIdentity(settings.Host!, _agentId, epoch);
         var change = new HostEvent.AgentStarted(
             epoch, _agentId, machineId, identity.BootId, KernelIdentityReader.ReadKernelRelease(), version);
-        while (true)
+        for (var attempt = 0; attempt < HostAttemptsMax; attempt++)
         {
             var state = await ledger.Store.LoadHostStateAsync(agent.Host, cancellationToken);
             switch (await HostHandler.AppendAsync(ledger.Store, agent.Own(), state, change))
@@ -209,6 +218,8 @@ public sealed class MountLedgerService(
                     throw new InvalidOperationException($"host {agent.Host} was taken over by epoch {stale.CurrentEpoch} while this agent started");
             }
         }
+        throw new InvalidOperationException(
+            $"the row of host {agent.Host} does not fit its events: stop all agents of this ledger and run `mountledgerd rebuild`");
     }
 
     private async Task ListenAsync(HostNode node, LedgerDatabase database)
@@ -253,7 +264,9 @@ public sealed class MountLedgerService(
             _postgres = await EmbeddedPostgres.StartAsync(settings.StateDir, _stop.Token);
             await dead.DisposeAsync();
         }
-        catch (EmbeddedPostgresException e)
+#pragma warning disable CA1031 // Whatever keeps it from starting now, it is tried again; the lease has to be renewed meanwhile.
+        catch (Exception e) when (e is not OperationCanceledException)
+#pragma warning restore CA1031
         {
             _logger.UpkeepFailed(e.Message);
         }
@@ -288,9 +301,35 @@ public sealed class MountLedgerService(
         {
             // That is how upkeep ends.
         }
-        catch (LedgerUnavailableException e)
+#pragma warning disable CA1031 // A stop goes on to its end.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             _logger.UpkeepFailed(e.Message);
+        }
+    }
+
+    /// <summary>An upkeep task that fails by an error of the program is begun again: without it the agent would be half alive.</summary>
+    private async Task KeepUpAsync(Func<Task> upkeep)
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            try
+            {
+                await upkeep();
+                return;
+            }
+            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+            {
+                return;
+            }
+#pragma warning disable CA1031 // See above.
+            catch (Exception e)
+#pragma warning restore CA1031
+            {
+                _logger.UpkeepBroke(e);
+                await Task.Delay(LedgerRetryDelay, time, CancellationToken.None);
+            }
         }
     }
 }

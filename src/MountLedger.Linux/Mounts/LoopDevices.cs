@@ -10,12 +10,20 @@ internal static class LoopDevices
     private const int DevicesMax = 4096;
     private const string BlockDirectory = "/sys/block";
 
+    private static readonly Lock Attaching = new();
+
     /// <summary>
     /// Ties a free device to an image. Two writable devices over one file would ruin it, so an image that has a device
     /// already is refused unless both are read-only.
     /// </summary>
     /// <returns>The open device, which must stay open until it is mounted, and its path.</returns>
     public static (Descriptor Device, string Path) Attach(Descriptor image, string imagePath, bool readOnly)
+    {
+        // Looking for another user and becoming one is one step: two requests for one image may come at the same moment.
+        lock (Attaching) return AttachAlone(image, imagePath, readOnly);
+    }
+
+    private static (Descriptor Device, string Path) AttachAlone(Descriptor image, string imagePath, bool readOnly)
     {
         RefuseSecondWriter(imagePath, readOnly);
         using var control = Open("/dev/loop-control", "is the loop driver there?");

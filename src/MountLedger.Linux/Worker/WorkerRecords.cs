@@ -20,7 +20,18 @@ internal sealed class WorkerRecords(string runDirectory)
         if (Identify(pid) is { } identity) File.WriteAllText(FileOf(pid), identity);
     }
 
-    public void Remove(int pid) => File.Delete(FileOf(pid));
+    /// <summary>Never throws: a record too many is found out by the next start.</summary>
+    public void Remove(int pid)
+    {
+        try
+        {
+            File.Delete(FileOf(pid));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The directory is gone or cannot be written: the process is dead all the same.
+        }
+    }
 
     /// <summary>
     /// Kills every recorded worker that still runs, and waits for its end.
@@ -70,7 +81,8 @@ internal sealed class WorkerRecords(string runDirectory)
             var stat = File.ReadAllText($"/proc/{pid}/stat");
             // The name, in brackets, may contain anything: count from its end.
             var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            var program = PathCalls.ReadLink($"/proc/{pid}/exe");
+            // After an upgrade the program of a worker that the kernel still holds is a deleted file: it is ours all the same.
+            var program = PathCalls.ReadLink($"/proc/{pid}/exe")?.Replace(" (deleted)", "", StringComparison.Ordinal);
             // A zombie has no program any more and can do nothing.
             return program is null ? null : $"{bootId} {fields[19]} {program}\n";
         }

@@ -194,7 +194,16 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
                 throw new WorkerUnavailableException($"start {options.FileName}: {Errno.Name(errno)}: is MountLedger installed completely?");
             }
             // Before the first request is sent: a worker that no record knows of could outlive us unseen.
-            records.Add(pid);
+            try
+            {
+                records.Add(pid);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                ours.Dispose(); // Its channel ends, and so does it.
+                ReapSoon(pid);
+                throw new WorkerUnavailableException($"the record of worker {pid} cannot be written: {e.Message}");
+            }
             var process = ProcessCalls.OpenProcess(pid, out errno);
             if (process < 0)
             {
@@ -210,6 +219,16 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             options.Logger.LogInformation("Worker {Pid} started", pid);
             return link;
         }
+    }
+
+    private static void ReapSoon(int pid)
+    {
+        var number = ProcessCalls.OpenProcess(pid, out _);
+        if (number < 0) return;
+        using var process = new Descriptor(number);
+        ProcessCalls.Signal(number, ProcessCalls.SIGKILL);
+        for (var wait = 0; wait < 100 && !ProcessCalls.HasExited(number); wait++) Thread.Sleep(LookAgain);
+        ProcessCalls.Reap(number);
     }
 
     /// <summary>A worker needs neither the agent's secrets nor a socket for diagnosis.</summary>

@@ -7,7 +7,15 @@ internal static class MountFold
 {
     public static MountState Apply(MountState state, MountEvent change, DateTimeOffset at, string actor) => change switch
     {
-        MountEvent.MountRequested e => state with { Spec = e.Spec(), Generation = e.Generation, Error = null, Released = false },
+        MountEvent.MountRequested e => state with
+        {
+            Spec = e.Spec(),
+            Generation = e.Generation,
+            Error = null,
+            Released = false,
+            // Of an absent mountpoint the directories have been swept; what is there now is somebody else's.
+            OwnedDirectories = state is { Kernel: null, Operation: null, Attachments.IsEmpty: true } ? [] : state.OwnedDirectories,
+        },
         MountEvent.AttachmentAdded e => Add(state, e, at, actor),
         MountEvent.AttachmentRemoved e => Remove(state, e),
         MountEvent.MountStarted e => state with

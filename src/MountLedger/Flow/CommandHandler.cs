@@ -33,13 +33,15 @@ public sealed class CommandHandler(
             ? time.CreateTimer(_ => patience.Cancel(), null, command.Wait, Timeout.InfiniteTimeSpan)
             : null;
 
-        if (command.Request is not { } request) return await DecideAsync(command, patience.Token);
+        if (command.Request is not { } request) return (await DecideAsync(command, patience.Token)).Result;
 
         if (await replay.FindAsync(command, request, patience.Token) is { } earlier) return earlier;
-        return await replay.KeepAsync(command, request, await DecideAsync(command, patience.Token));
+        var (result, version) = await DecideAsync(command, patience.Token);
+        return await replay.KeepAsync(command, request, result, version, patience.Token);
     }
 
-    private async Task<CommandResult> DecideAsync(MountCommand command, CancellationToken patience)
+    /// <returns>The result, and the version at which something was recorded for this command, if anything was.</returns>
+    private async Task<(CommandResult Result, long? Version)> DecideAsync(MountCommand command, CancellationToken patience)
     {
         var mountpoint = command.Stream.Id;
         var mayWait = command.Wait > TimeSpan.Zero;
@@ -52,13 +54,13 @@ public sealed class CommandHandler(
                 // Nothing is refused on the word of a state that may be old.
                 state = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
                 if (MountDecider.Decide(command, state, Context(state)) is Decision.Reject rejected)
-                    return new CommandResult.Rejected(rejected.Rejection, state);
+                    return (new CommandResult.Rejected(rejected.Rejection, state), null);
                 continue;
             }
 
             if (command is MountCommand.Mount && state.Holds && await holdCheck.LookAsync(state) is { } finding)
             {
-                if (NotHeld(finding, state) is { } answer) return answer;
+                if (NotHeld(finding, state) is { } answer) return (answer, null);
                 executor.Wake(mountpoint);
                 continue;
             }
@@ -91,13 +93,15 @@ public sealed class CommandHandler(
             catch
             {
                 pass?.Dispose();
+                // It may have been recorded all the same, and then nobody else would begin with it.
+                executor.WakeSoon(mountpoint);
                 throw;
             }
             if (tried is not Tried.HandedOver) pass?.Dispose();
-            if (tried is not null) return await AnswerAsync(tried, command, patience);
+            if (tried is not null) return (await AnswerAsync(tried, command, patience), tried.AppendedVersion);
         }
         var actual = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
-        return new CommandResult.Rejected(new Rejection.VersionConflict(mountpoint, null, actual.Version), actual);
+        return (new CommandResult.Rejected(new Rejection.VersionConflict(mountpoint, null, actual.Version), actual), null);
     }
 
     /// <summary>The answer to who would join a mount that is not what it was; null when it is made again.</summary>
@@ -125,11 +129,11 @@ public sealed class CommandHandler(
         if (events.IsEmpty) return AlreadySo(command, state);
 
         var result = await AppendAsync(command, state, events);
-        if (result is not AppendResult.Appended appended) return await NotAppendedAsync(command, result, state);
+        if (result is not AppendResult.Appended appended) return NotAppended(result, state);
 
         @operator.ActFor(mountpoint, Cause(command, appended));
         executor.Wake(mountpoint);
-        return new Tried.Recorded(await NewestAsync(mountpoint), appended.Events[^1].Version);
+        return new Tried.Recorded(await NewestAsync(mountpoint), appended.Events[^1].Version) { AppendedVersion = appended.Events[^1].Version };
     }
 
     /// <summary>
@@ -154,11 +158,20 @@ public sealed class CommandHandler(
 
         var (start, prepared) = await BeginAsync(command, state, events);
         var result = await AppendOrDiscardAsync(command, state, start is null ? events : events.Add(start), prepared);
-        if (result is not AppendResult.Appended appended) return await NotAppendedAsync(command, result, state);
+        if (result is not AppendResult.Appended appended) return NotAppended(result, state);
 
-        var newest = await NewestAsync(mountpoint);
+        MountState newest;
+        try
+        {
+            newest = await NewestAsync(mountpoint);
+        }
+        catch when (prepared is not null)
+        {
+            await host.DiscardAsync(prepared);
+            throw;
+        }
         executor.Continue(pass, newest, prepared, Cause(command, appended));
-        return new Tried.HandedOver(newest, appended.Events[^1].Version);
+        return new Tried.HandedOver(newest, appended.Events[^1].Version) { AppendedVersion = appended.Events[^1].Version };
     }
 
     private async Task<AppendResult> AppendOrDiscardAsync(
@@ -218,8 +231,7 @@ public sealed class CommandHandler(
         }
     }
 
-    private async Task<Tried?> NotAppendedAsync(
-        MountCommand command, AppendResult result, MountState state)
+    private Tried? NotAppended(AppendResult result, MountState state)
     {
         switch (result)
         {
@@ -229,7 +241,7 @@ public sealed class CommandHandler(
                 throw new LedgerUnavailableException(
                     $"host {agent.Host} is served by another agent now (epoch {stale.CurrentEpoch}): this one was superseded");
             case AppendResult.DuplicateRequest duplicate:
-                return new Tried.Answered(await replay.AnswerAsync(command, duplicate.Existing, CancellationToken.None));
+                return new Tried.Duplicate(duplicate.Existing);
             default:
                 return null; // A conflict: decide again.
         }
@@ -238,6 +250,8 @@ public sealed class CommandHandler(
     private async Task<CommandResult> AnswerAsync(Tried tried, MountCommand command, CancellationToken patience) => tried switch
     {
         Tried.Answered answered => answered.Result,
+        // Answered only here, when nothing is held any more: it may have to wait for the one that recorded it.
+        Tried.Duplicate duplicate => await replay.AnswerAsync(command, duplicate.Existing, patience),
         Tried.Recorded recorded => await WaitForOutcomeAsync(command, recorded.State, recorded.Version, patience),
         Tried.HandedOver recorded => await WaitForOutcomeAsync(command, recorded.State, recorded.Version, patience),
         _ => throw new InvalidOperationException("nothing was tried"),
@@ -298,6 +312,12 @@ public sealed class CommandHandler(
 
     private abstract record Tried
     {
+        /// <summary>The version of the last event that was appended for the command; null when none was.</summary>
+        public long? AppendedVersion { get; init; }
+
+        /// <summary>The same request has been recorded by somebody else meanwhile.</summary>
+        public sealed record Duplicate(StoredRequest Existing) : Tried;
+
         public sealed record Answered(CommandResult Result) : Tried;
 
         public sealed record Recorded(MountState State, long Version) : Tried;

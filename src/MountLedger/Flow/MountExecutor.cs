@@ -123,6 +123,7 @@ public sealed class MountExecutor : IAsyncDisposable
     private async Task TurnAsync(string mountpoint)
     {
         await Task.Yield();
+        bool mayConcernRelatives;
         using (await Gate.EnterAsync(mountpoint, _stop.Token))
         {
             // From here on a new wake-up means another look: this one may have read the state already.
@@ -130,14 +131,14 @@ public sealed class MountExecutor : IAsyncDisposable
             await _turns.WaitAsync(_stop.Token);
             try
             {
-                await StepsAsync(mountpoint, look, _operator.CauseOf(mountpoint));
+                mayConcernRelatives = await StepsAsync(mountpoint, look, _operator.CauseOf(mountpoint));
             }
             finally
             {
                 _turns.Release();
             }
         }
-        WakeRelatives(mountpoint);
+        if (mayConcernRelatives) WakeRelatives(mountpoint);
     }
 
     private async Task ContinueAsync(PathGate.Pass pass, MountState state, PreparedMount? prepared, AppendOrigin origin)
@@ -151,27 +152,35 @@ public sealed class MountExecutor : IAsyncDisposable
     }
 
     /// <summary>Steps until nothing is due; the caller holds the mountpoint.</summary>
-    private async Task StepsAsync(string mountpoint, Look look, AppendOrigin origin)
+    /// <returns>
+    /// Whether anything was done, or there is nothing to do. A turn that could not begin leaves its relatives in peace: two
+    /// that wait for each other would wake each other for ever.
+    /// </returns>
+    private async Task<bool> StepsAsync(string mountpoint, Look look, AppendOrigin origin)
     {
+        var acted = false;
         for (var step = 0; step < _options.StepsPerTurnMax; step++)
         {
-            if (_stop.IsCancellationRequested || _journal.IsFenced) return;
+            if (_stop.IsCancellationRequested || _journal.IsFenced) return false;
             var state = await _journal.StateAsync(mountpoint, look.HasFlag(Look.Reload), _stop.Token);
             var next = MountFlow.NextAction(state);
             if (next.Kind == ActionKind.None)
             {
+                _operator.Forget(mountpoint);
                 await _operator.SweepAsync(state);
-                return;
+                return true;
             }
             if (!next.IsDue(_time.GetUtcNow()) && !look.HasFlag(Look.Now))
             {
                 WakeAt(mountpoint, next.DueAt!.Value);
-                return;
+                return acted;
             }
             look = Look.Plain;
-            if (!await _operator.StepAsync(next.Kind, state, origin)) return;
+            if (!await _operator.StepAsync(next.Kind, state, origin)) return acted;
+            acted = true;
         }
         Wake(mountpoint);
+        return acted;
     }
 
     /// <summary>
@@ -191,6 +200,9 @@ public sealed class MountExecutor : IAsyncDisposable
             else if (next is not (ActionKind.None or ActionKind.Mount or ActionKind.Unmount)) Wake(above.Mountpoint);
         }
     }
+
+    /// <summary>Asks for a look in a moment: an append may or may not have been committed.</summary>
+    public void WakeSoon(string mountpoint) => WakeAt(mountpoint, _time.GetUtcNow() + AfterErrorDelay);
 
     private void WakeAt(string mountpoint, DateTimeOffset dueAt)
     {

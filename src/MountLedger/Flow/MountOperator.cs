@@ -21,6 +21,9 @@ public sealed class MountOperator(
     /// <summary>On whose behalf an operation on a mountpoint is; the agent's own unless a command asked for it.</summary>
     public AppendOrigin CauseOf(string mountpoint) => _causes.GetValueOrDefault(mountpoint) ?? agent.Own();
 
+    /// <summary>Nothing is left to do: what comes next is nobody's behalf until somebody asks.</summary>
+    public void Forget(string mountpoint) => _causes.TryRemove(mountpoint, out _);
+
     /// <summary>From now on no operation begins; running ones go on.</summary>
     public void Stop() => _stopping = true;
 

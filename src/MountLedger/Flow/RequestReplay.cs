@@ -18,11 +18,16 @@ public sealed class RequestReplay(IEventStore store, LiveStates live)
     {
         if (row.BodyHash != command.Request!.BodyHash || row.Actor != command.Actor) return new CommandResult.KeyReused(row.Key);
         if (row is { Answer: { } answer, Status: { } status }) return new CommandResult.Replayed(status, answer);
-        return await KeepAsync(command, command.Request, await FromHistoryAsync(command, row, patience));
+        return await KeepAsync(command, command.Request, await FromHistoryAsync(command, row, patience), row.Version, patience);
     }
 
-    /// <summary>Keeps a settled answer. One that is still open is found in the history by the repeat.</summary>
-    public async Task<CommandResult> KeepAsync(MountCommand command, RequestKey request, CommandResult result)
+    /// <summary>
+    /// Keeps a settled answer. One that is still open is found in the history by the repeat. <paramref name="version"/>: at which
+    /// the request was recorded; null when it recorded nothing. The same request may have recorded something meanwhile: then that
+    /// one's answer is the answer.
+    /// </summary>
+    public async Task<CommandResult> KeepAsync(
+        MountCommand command, RequestKey request, CommandResult result, long? version, CancellationToken patience)
     {
         if (result is CommandResult.Pending or CommandResult.Replayed or CommandResult.KeyReused or CommandResult.Unavailable) return result;
         var (status, json) = Answers.Render(result);
@@ -30,9 +35,10 @@ public sealed class RequestReplay(IEventStore store, LiveStates live)
         {
             var row = await store.SaveAnswerAsync(
                 command.Stream.Host,
-                new StoredRequest(request.Key, command.Actor, request.BodyHash, command.Stream.Id, Version: null, status, json),
+                new StoredRequest(request.Key, command.Actor, request.BodyHash, command.Stream.Id, version, status, json),
                 CancellationToken.None);
             if (row.BodyHash != request.BodyHash || row.Actor != command.Actor) return new CommandResult.KeyReused(row.Key);
+            if (row.Answer is null && row.Version != version) return await AnswerAsync(command, row, patience);
             return row.Answer == json ? result : new CommandResult.Replayed(row.Status ?? status, row.Answer ?? json);
         }
         catch (LedgerUnavailableException)

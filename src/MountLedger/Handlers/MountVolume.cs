@@ -51,13 +51,13 @@ public sealed class MountVolumeHandler(NodeAccess access, InputPolicy policy)
         var valid = InputRules.Mount(raw, policy, out var wrong);
         if (RequestChecks.Check(wrong, command.Actor, command.Conditions) is { } errors) return new CommandResult.Invalid(errors);
 
-        return await access.RunAsync((node, commandId) => node.HandleAsync(
+        return await access.RunAsync((node, commandId, token) => node.HandleAsync(
             new MountCommand.Mount(commandId, command.Actor, valid!.Stream, valid.Spec, valid.Attachment, valid.OnFailure)
             {
                 ExpectedVersion = command.Conditions.IfVersion,
                 Request = RequestChecks.KeyOf(command.Conditions, raw),
                 Wait = valid.Wait,
             },
-            cancellationToken));
+            token), cancellationToken);
     }
 }

@@ -4,8 +4,9 @@ namespace MountLedger;
 /// The way of every handler to the node, which is there once the agent has started and gone when it stops.
 /// <paramref name="newCommandId"/> makes the id that becomes the events' correlation id.
 /// </summary>
-public sealed class NodeAccess(Func<string> newCommandId)
+public sealed class NodeAccess(Func<string> newCommandId) : IDisposable
 {
+    private readonly CancellationTokenSource _waits = new();
     private volatile HostNode? _node;
     private volatile string _notServing = "the agent is starting";
 
@@ -26,13 +27,22 @@ public sealed class NodeAccess(Func<string> newCommandId)
         _node = null;
     }
 
-    /// <summary>Runs a command; an absent node or ledger is a value.</summary>
-    public async Task<CommandResult> RunAsync(Func<HostNode, string, Task<CommandResult>> command)
+    /// <summary>
+    /// After this time no caller waits any longer for an outcome: what is recorded stays recorded, and is answered as pending.
+    /// </summary>
+    public void EndWaitsAfter(TimeSpan delay) => _waits.CancelAfter(delay);
+
+    public void Dispose() => _waits.Dispose();
+
+    /// <summary>Runs a command; an absent node or ledger is a value. The token that the command gets ends its waiting, nothing else.</summary>
+    public async Task<CommandResult> RunAsync(
+        Func<HostNode, string, CancellationToken, Task<CommandResult>> command, CancellationToken cancellationToken)
     {
         if (_node is not { } node) return new CommandResult.Unavailable(_notServing);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _waits.Token);
         try
         {
-            return await command(node, newCommandId());
+            return await command(node, newCommandId(), either.Token);
         }
         catch (LedgerUnavailableException e)
         {

@@ -33,13 +33,13 @@ public sealed class UnmountVolumeHandler(NodeAccess access, InputPolicy policy)
         var valid = InputRules.Unmount(raw, policy, out var wrong);
         if (RequestChecks.Check(wrong, command.Actor, command.Conditions) is { } errors) return new CommandResult.Invalid(errors);
 
-        return await access.RunAsync((node, commandId) => node.HandleAsync(
+        return await access.RunAsync((node, commandId, token) => node.HandleAsync(
             new MountCommand.Unmount(commandId, command.Actor, valid!.Stream, valid.Attachment, valid.Mode)
             {
                 ExpectedVersion = command.Conditions.IfVersion,
                 Request = RequestChecks.KeyOf(command.Conditions, raw),
                 Wait = valid.Wait,
             },
-            cancellationToken));
+            token), cancellationToken);
     }
 }

@@ -149,7 +149,8 @@ public sealed class Rule13_UncertainTests
         var state = GivenMountedFor(A).State;
         var remounting = state with
         {
-            Operation = new Operation(OperationKind.Remount, 4, 1, Spec, Boot, Id, UnmountMode.Normal, []), Uncertain = true,
+            Operation = new Operation(OperationKind.Remount, 4, 1, Spec, Boot, Id, UnmountMode.Normal, []),
+            Uncertain = true,
         };
 
         Assert.Equal(

@@ -54,6 +54,9 @@ public sealed class MountExecutor : IAsyncDisposable
 
     public PathGate Gate { get; } = new();
 
+    /// <summary>How many turns of work there have been; an idle executor adds none.</summary>
+    public long Turns => Interlocked.Read(ref _turnNumber);
+
     /// <summary>How many turns of work are running or waiting for their mountpoint.</summary>
     public int Running => _running.Count;
 

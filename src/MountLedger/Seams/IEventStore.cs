@@ -63,7 +63,10 @@ public sealed record AppendBatch(
 public sealed record AppendOrigin(
     string Actor, string CorrelationId, string? CausationId, long? Epoch, string? Agent, bool LocalAgent);
 
-/// <summary>The delta of the attachment projection. <paramref name="ConfirmAll"/>: every attachment is confirmed now.</summary>
+/// <summary>
+/// The delta of the attachment projection. <paramref name="ConfirmAll"/>: every attachment is confirmed now, those added by the
+/// same batch included; so what confirms comes last in a batch.
+/// </summary>
 public sealed record AttachmentChanges(
     ImmutableArray<Attachment> Added, ImmutableArray<AttachmentKey> Removed, bool ConfirmAll)
 {

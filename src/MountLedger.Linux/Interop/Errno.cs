@@ -31,12 +31,14 @@ internal static class Errno
     public const int ENOTEMPTY = 39;
     public const int ELOOP = 40;
     public const int ENODATA = 61;
+    public const int EBADMSG = 74;
     public const int EOVERFLOW = 75;
     public const int EOPNOTSUPP = 95;
     public const int ECONNRESET = 104;
     public const int ENOTCONN = 107;
     public const int ETIMEDOUT = 110;
     public const int ESTALE = 116;
+    public const int EUCLEAN = 117;
 
     // Indexed by number; numbers that Linux leaves out (41, 58) are empty.
     private static readonly string[] Names =

@@ -13,6 +13,7 @@ internal static partial class MountCalls
     public const uint FSCONFIG_SET_STRING = 1;
     public const uint FSCONFIG_SET_FD = 5;
     public const uint FSCONFIG_CMD_CREATE = 6;
+    public const uint FSCONFIG_CMD_CREATE_EXCL = 8;
 
     public const ulong MOUNT_ATTR_RDONLY = 0x1;
     public const ulong MOUNT_ATTR_NOSUID = 0x2;

@@ -91,23 +91,59 @@ internal static class DetachedMount
 
     private static Descriptor Create(MountPlan plan, string source, IReadOnlyList<(string Key, string Path)>? layers)
     {
+        // A filesystem that is in use already would be handed out again without a word, with the options that it has.
+        var canBeShared = plan.IsOnBlockDevice && source.StartsWith("/dev/", StringComparison.Ordinal);
+        if (canBeShared)
+        {
+            using var alone = Configured(plan, source, layers);
+            var refused = MountCalls.Configure(alone.Number, MountCalls.FSCONFIG_CMD_CREATE_EXCL, null, null, 0);
+            if (refused == 0) return Mounted(plan, alone);
+            // Linux before 6.6 does not know the command; there the mount table alone is asked.
+            if (refused is not (Errno.EBUSY or Errno.EOPNOTSUPP)) throw Refused(plan, source, alone, refused);
+            if (refused == Errno.EBUSY || SharedFilesystem.IsMounted(source)) SharedFilesystem.RefuseOtherOptions(plan, source);
+        }
+        using var context = Configured(plan, source, layers);
+        var errno = MountCalls.Configure(context.Number, MountCalls.FSCONFIG_CMD_CREATE, null, null, 0);
+        return errno == 0 ? Mounted(plan, context) : throw Refused(plan, source, context, errno);
+    }
+
+    private static Descriptor Configured(MountPlan plan, string source, IReadOnlyList<(string Key, string Path)>? layers)
+    {
         var number = MountCalls.OpenContext(plan.Spec.FsType, out var errno);
         if (number < 0)
             throw new KernelFailure(errno, errno == Errno.ENODEV ? $"this kernel has no filesystem {plan.Spec.FsType}" : "fsopen");
-        using var context = new Descriptor(number);
-        Step(context, MountCalls.FSCONFIG_SET_STRING, "source", source);
-        if (plan.ReadOnly && plan.IsOnBlockDevice) Step(context, MountCalls.FSCONFIG_SET_FLAG, "ro", null);
-        if (layers is not null) Overlay.Configure(context, layers);
-        foreach (var (key, value) in plan.Parameters)
+        var context = new Descriptor(number);
+        try
         {
-            if (layers is not null && Overlay.IsLayerKey(key)) continue;
-            Step(context, value is null ? MountCalls.FSCONFIG_SET_FLAG : MountCalls.FSCONFIG_SET_STRING, key, value);
+            Step(context, MountCalls.FSCONFIG_SET_STRING, "source", source);
+            if (plan.ReadOnly && plan.IsOnBlockDevice) Step(context, MountCalls.FSCONFIG_SET_FLAG, "ro", null);
+            if (layers is not null) Overlay.Configure(context, layers);
+            foreach (var (key, value) in plan.Parameters)
+            {
+                if (layers is not null && Overlay.IsLayerKey(key)) continue;
+                Step(context, value is null ? MountCalls.FSCONFIG_SET_FLAG : MountCalls.FSCONFIG_SET_STRING, key, value);
+            }
+            return context;
         }
-        errno = MountCalls.Configure(context.Number, MountCalls.FSCONFIG_CMD_CREATE, null, null, 0);
-        if (errno != 0) throw Failure(context, errno, "the filesystem refused its parameters or its device");
+        catch
+        {
+            context.Dispose();
+            throw;
+        }
+    }
 
-        var mount = MountCalls.MakeMount(context.Number, plan.Attributes, out errno);
+    private static Descriptor Mounted(MountPlan plan, Descriptor context)
+    {
+        var mount = MountCalls.MakeMount(context.Number, plan.Attributes, out var errno);
         return mount >= 0 ? new Descriptor(mount) : throw Failure(context, errno, "fsmount");
+    }
+
+    private static KernelFailure Refused(MountPlan plan, string source, Descriptor context, int errno)
+    {
+        var log = MountCalls.ReadLog(context.Number);
+        var silent = log.Length == 0 && plan.IsOnBlockDevice && errno is Errno.EINVAL or Errno.EUCLEAN or Errno.EIO or Errno.EBADMSG;
+        return new KernelFailure(
+            errno, silent ? FilesystemSignature.Describe(source, plan.Spec.FsType) : "the filesystem refused its parameters or its device", log);
     }
 
     internal static void Step(Descriptor context, uint command, string key, string? value)

@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Globalization;
 
 namespace MountLedger.Linux;
 
@@ -16,7 +15,7 @@ internal static class MountComparison
     };
 
     // An attribute that is there although nobody asked for it makes a different mount.
-    private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow" };
+    private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow", "noatime", "nodiratime" };
 
     /// <summary>Names of what differs: <c>source</c>, <c>fstype</c>, <c>options</c>; empty when it is the same.</summary>
     public static ImmutableArray<string> Differences(MountSpec wanted, MountTable.Found found)
@@ -25,7 +24,7 @@ internal static class MountComparison
         if (!SourceMatches(wanted, found)) differences.Add("source");
         // A bind mount has the type of the filesystem that it shows; its source was compared instead.
         if (wanted.FsType != "bind" && wanted.FsType != found.Mount.FsType) differences.Add("fstype");
-        if (!OptionsMatch(wanted, found.Mount)) differences.Add("options");
+        if (!OptionsMatch(wanted, found)) differences.Add("options");
         return differences.ToImmutable();
     }
 
@@ -43,7 +42,8 @@ internal static class MountComparison
             && RealDevice(wanted.Source) == RealDevice(found.Mount.Source);
     }
 
-    private static string RealDevice(string path)
+    /// <summary>The device that a name such as /dev/disk/by-uuid/… stands for.</summary>
+    public static string RealDevice(string path)
     {
         try
         {
@@ -55,12 +55,13 @@ internal static class MountComparison
         }
     }
 
-    private static bool OptionsMatch(MountSpec wanted, ObservedMount found)
+    private static bool OptionsMatch(MountSpec wanted, MountTable.Found found)
     {
-        var present = new HashSet<string>(found.MountOptions, StringComparer.Ordinal);
-        foreach (var option in Restricting)
-            if (present.Contains(option) && !wanted.Options.Contains(option)) return false;
-        var super = found.SuperOptions.Select(Canonical).ToHashSet(StringComparer.Ordinal);
+        var present = new HashSet<string>(found.Mount.MountOptions, StringComparer.Ordinal);
+        if (!UnaskedAttributes(wanted, present).IsSubsetOf(Inherited(wanted))) return false;
+        var shown = OptionMeaning.Shown(wanted.FsType, found.Mount.SuperOptions);
+        // A disk's filesystem that has turned itself read-only, after errors say, is not what was asked for.
+        if (MountPlan.Of(wanted) is { IsOnBlockDevice: true, ReadOnly: false } && (shown.Contains("ro") || shown.Contains("emergency_ro"))) return false;
         foreach (var option in wanted.Options)
         {
             if (Defaults.Contains(option)) continue;
@@ -70,14 +71,28 @@ internal static class MountComparison
                 var holds = option == "strictatime" ? !present.Contains("relatime") && !present.Contains("noatime") : present.Contains(option);
                 if (!holds) return false;
             }
-            else if (wanted.FsType == "overlay" && Overlay.IsLayerKey(option.Split('=')[0]))
+            else if (wanted.FsType == "overlay" && Overlay.IsLayerKey(Filesystem.KeyOf(option)))
             {
                 // Compared together below: the kernel shows them one by one.
             }
-            else if (!super.Contains(Canonical(option)) && !present.Contains(option)) return false;
+            else if (!present.Contains(option) && !OptionMeaning.Holds(wanted.FsType, option, shown)) return false;
         }
-        return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.SuperOptions));
+        return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.Mount.SuperOptions));
     }
+
+    /// <summary>Attributes of the mount that make it another one than the spec asks for, because it does not name them.</summary>
+    private static HashSet<string> UnaskedAttributes(MountSpec wanted, HashSet<string> present)
+    {
+        var unasked = Restricting.Where(option => present.Contains(option) && !wanted.Options.Contains(option)).ToHashSet(StringComparer.Ordinal);
+        if (!present.Contains("relatime") && !present.Contains("noatime") && !wanted.Options.Contains("strictatime")) unasked.Add("strictatime");
+        return unasked;
+    }
+
+    /// <summary>What a bind mount has without being asked, because the mount that it was made from has it.</summary>
+    private static IEnumerable<string> Inherited(MountSpec wanted) =>
+        wanted.FsType == "bind" && MountTable.AttributesOf(wanted.Source) is { } words
+            ? words.Contains("relatime") || words.Contains("noatime") ? words : words.Add("strictatime")
+            : [];
 
     private static IEnumerable<string> Layers(IEnumerable<string> options)
     {
@@ -85,23 +100,5 @@ internal static class MountComparison
         // Lower layers are a sequence, the other two are names: a stable order makes them comparable.
         return Overlay.LayersOf(plan).Where(layer => layer.Path.Length > 0).OrderBy(layer => layer.Key, StringComparer.Ordinal)
             .Select(layer => $"{layer.Key}={layer.Path}");
-    }
-
-    /// <summary>Sizes in bytes, modes without leading zeros: <c>size=1G</c> and <c>size=1048576k</c> become the same.</summary>
-    private static string Canonical(string option)
-    {
-        var equals = option.IndexOf('=', StringComparison.Ordinal);
-        if (equals < 0) return option;
-        var (key, value) = (option[..equals], option[(equals + 1)..]);
-        if (key == "mode") return $"mode={value.TrimStart('0')}";
-        if (key is not ("size" or "nr_inodes" or "nr_blocks")) return option;
-        var unit = value.Length == 0 ? '\0' : char.ToLowerInvariant(value[^1]);
-        var shift = unit switch { 'k' => 10, 'm' => 20, 'g' => 30, 't' => 40, _ => 0 };
-        var digits = shift == 0 ? value : value[..^1];
-        if (!ulong.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number)) return option;
-        var total = number << shift;
-        // tmpfs rounds to whole pages.
-        if (key == "size") total = (total + 4095) & ~4095UL;
-        return $"{key}={total.ToString(CultureInfo.InvariantCulture)}";
     }
 }

@@ -53,6 +53,8 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
             if (reach.Missing.Count == 0 && facts.IsMountRoot)
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
+            if (spec.FsType == "overlay")
+                SharedFilesystem.RefuseSharedLayers(plan, prepared.Values.Select(other => (other.Mountpoint, other.Plan)));
             var mount = DetachedMount.Make(plan);
             MountQueryCalls.Describe(mount.Number, out var made);
             prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
@@ -193,8 +195,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
             throw new KernelFailure(Errno.EBUSY, $"another mount covers it ({Named(top.Value)}): that one has to go first");
         }
         if (top is null) return false;
-        if (order is { Mode: UnmountMode.Lazy, Recursive: false } && top.Value.MountId is { } own)
-            RefuseToTakeOthers(own);
+        if (top.Value.MountId is { } own) DealWithChildren(order, own);
 
         // By the parent's descriptor and the name, never by path: nobody can put another directory in the way.
         var flags = MountCalls.UMOUNT_NOFOLLOW | order.Mode switch
@@ -209,6 +210,21 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
         if (order.MountId is { } gone && MountTable.ById(gone) is not null)
             throw new KernelFailure(Errno.EAGAIN, "another mount was put on top in this moment and was taken away instead");
         return true;
+    }
+
+    private void DealWithChildren(UnmountOrder order, ulong own)
+    {
+        if (order.RecursiveSource is { } source)
+        {
+            // Asked before anything is taken away, so that it is all or nothing as far as that can be told.
+            var children = RecursiveBind.Children(order.Mountpoint, own, source);
+            if (order.Mode == UnmountMode.Lazy) return;
+            foreach (var (path, id) in children) TakeAway(new UnmountOrder(path, id, order.Mode, []));
+        }
+        else if (order.Mode == UnmountMode.Lazy)
+        {
+            RefuseToTakeOthers(own);
+        }
     }
 
     /// <summary>A lazy unmount detaches the whole tree, and what others mounted below is not ours to take.</summary>

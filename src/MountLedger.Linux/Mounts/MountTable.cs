@@ -83,6 +83,18 @@ internal static class MountTable
         return (major, minor, root == "/" && below.Length > 0 ? below : (root + below).TrimEnd('/') is { Length: > 0 } whole ? whole : "/");
     }
 
+    /// <summary>The attributes of the mount that a directory is in, in mountinfo's words; null when it cannot be told.</summary>
+    public static ImmutableArray<string>? AttributesOf(string directory)
+    {
+        const ulong NoLinks = PathCalls.RESOLVE_NO_SYMLINKS | PathCalls.RESOLVE_NO_MAGICLINKS;
+        var number = PathCalls.OpenAt(PathCalls.AT_FDCWD, directory, PathCalls.O_PATH, NoLinks, out _);
+        if (number < 0) return null;
+        using var opened = new Descriptor(number);
+        if (MountQueryCalls.Describe(opened.Number, out var facts) != 0) return null;
+        if (facts.MountId is { } id && StatmountTellsAll.Value) return ById(id) is { } mount ? AttributeWords(mount.Attributes) : null;
+        return MountInfoReader.Read(out _).FirstOrDefault(entry => entry.Mount.OldId == facts.OldMountId).Mount?.MountOptions;
+    }
+
     private static List<Found> Stacked(List<MountInfoEntry> entries)
     {
         // The topmost is the one that no other one here hangs on.

@@ -171,7 +171,7 @@ public sealed class MountOperator(
         var order = new UnmountOrder(
             state.Mountpoint, operation.MountId, operation.Mode, state.Attachments.IsEmpty ? state.OwnedDirectories : [])
         {
-            Recursive = operation.Spec?.Options.Contains("rbind") == true,
+            RecursiveSource = operation.Spec is { } spec && spec.Options.Contains("rbind") ? spec.Source : null,
         };
         var result = await host.UnmountAsync(order, CancellationToken.None);
         if (result is UnmountResult.Failed failed)

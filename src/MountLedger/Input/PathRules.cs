@@ -27,6 +27,7 @@ internal static class PathRules
         if (Text.Bytes(value) > PathBytesMax)
             errors.Add(field, InputRule.PathLength, value, $"give a path of at most {PathBytesMax} bytes");
         Text.Check(errors, field, value);
+        Text.CheckDirection(errors, field, value);
         if (value[0] != '/')
             errors.Add(field, InputRule.AbsolutePath, value, "give an absolute path, one that begins with '/'");
         if (!IsNormalised(value))

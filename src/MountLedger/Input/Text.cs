@@ -14,6 +14,13 @@ internal static class Text
         is UnicodeCategory.Format or UnicodeCategory.PrivateUse or UnicodeCategory.OtherNotAssigned or UnicodeCategory.Surrogate;
 
     /// <summary>
+    /// Turns the direction of the text around it, so that a path reads as another one. The joiners, which are format characters
+    /// too, are not among them: Persian and Hindi names need those.
+    /// </summary>
+    public static bool IsDirection(Rune rune) => rune.Value
+        is 0x061C or 0x200E or 0x200F or (>= 0x202A and <= 0x202E) or (>= 0x2066 and <= 0x2069) or 0xFEFF;
+
+    /// <summary>
     /// Whole UTF-8 without control characters. U+FFFD is refused: it is what a decoder puts where bytes were not UTF-8, so
     /// two different names on disk would arrive as the same one.
     /// </summary>
@@ -25,6 +32,13 @@ internal static class Text
         if (HasControl(value))
             errors.Add(field, InputRule.NoControlCharacters, value, "leave out control characters and line breaks");
         return errors.Found == before;
+    }
+
+    public static bool CheckDirection(InputErrors errors, string field, string value)
+    {
+        if (!value.EnumerateRunes().Any(IsDirection)) return true;
+        errors.Add(field, InputRule.Printable, value, "leave out the characters that change the direction of text: the path would read as another one");
+        return false;
     }
 
     public static bool CheckPrintable(InputErrors errors, string field, string value)

@@ -120,8 +120,8 @@ public abstract record AttachResult
 public sealed record UnmountOrder(
     string Mountpoint, ulong? MountId, UnmountMode Mode, ImmutableArray<string> DirectoriesToRemove)
 {
-    /// <summary>The mount brought others along (a recursive bind): a lazy unmount may take what is below it.</summary>
-    public bool Recursive { get; init; }
+    /// <summary>Set for a recursive bind: its source, by which the mounts that it brought along are known. They go with it.</summary>
+    public string? RecursiveSource { get; init; }
 
     /// <summary>An id that no mount has: only the directories are dealt with.</summary>
     public const ulong NoMount = 0;

@@ -45,6 +45,9 @@ public sealed record AgentSettings
     /// <summary>How often the work list is read although nobody called; 0 switches it off.</summary>
     public double PollSeconds { get; init; } = 30;
 
+    /// <summary>How often the whole mount table is compared although the kernel told of no change; 0 switches it off.</summary>
+    public double AuditSeconds { get; init; } = 60;
+
     /// <summary>How long the lease of the host lasts when it is not renewed.</summary>
     public double LeaseSeconds { get; init; } = 15;
 
@@ -98,6 +101,7 @@ public sealed record AgentSettings
             OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
             PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
+            AuditSeconds = Seconds("AUDIT_SECONDS", settings.AuditSeconds),
             LeaseSeconds = Seconds("LEASE_SECONDS", settings.LeaseSeconds),
         };
     }
@@ -116,7 +120,8 @@ public sealed record AgentSettings
             errors.Add("socket", "socket-length", Socket, "give a path of at most 107 bytes: a unix socket cannot have a longer one");
         foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
             [("operationSeconds", OperationSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
-            ("pollSeconds", PollSeconds, 0, 3600), ("leaseSeconds", LeaseSeconds, 1, 3600)])
+            ("pollSeconds", PollSeconds, 0, 3600), ("auditSeconds", AuditSeconds, 0, 86_400),
+            ("leaseSeconds", LeaseSeconds, 1, 3600)])
         {
             if (!(seconds >= min && seconds <= max))
                 errors.Add(name, "seconds-range", $"{seconds}", $"give a number of seconds from {min} to {max}");
@@ -128,7 +133,7 @@ public sealed record AgentSettings
 /// <summary>What a configuration file may say; whatever it leaves out keeps its default.</summary>
 internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
-    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, bool? AllowSuid, bool? AllowDev)
+    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? AuditSeconds, double? LeaseSeconds, bool? AllowSuid, bool? AllowDev)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -141,6 +146,7 @@ internal sealed record SettingsFile(
         OperationSeconds = OperationSeconds ?? settings.OperationSeconds,
         ShutdownSeconds = ShutdownSeconds ?? settings.ShutdownSeconds,
         PollSeconds = PollSeconds ?? settings.PollSeconds,
+        AuditSeconds = AuditSeconds ?? settings.AuditSeconds,
         LeaseSeconds = LeaseSeconds ?? settings.LeaseSeconds,
         AllowSuid = AllowSuid ?? settings.AllowSuid,
         AllowDev = AllowDev ?? settings.AllowDev,

@@ -26,6 +26,8 @@ public static class MountLedgerRegistration
         services.AddSingleton(provider => WorkerOptions.ForThisProgram(settings.Roots, settings.StateDir) with
         {
             OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
+            HelperDeadline = TimeSpan.FromSeconds(settings.HelperSeconds),
+            HelperDirectories = settings.HelperDirs,
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),
         });
         services.AddSingleton<MountVolumeHandler>();

@@ -8,12 +8,17 @@ namespace MountLedger.Linux;
 /// runs this; the agent reaches it through <see cref="WorkerMountHost"/>. Safe for many threads, as long as no two work on
 /// the same mountpoint.
 /// </summary>
-internal sealed class MountOperations(IReadOnlyList<string> roots, uint directoryMode = MountOperations.DirectoryModeDefault)
+/// <param name="roots">Directories below which mountpoints may lie.</param>
+/// <param name="directoryMode">Permission bits of directories that are made for mountpoints.</param>
+/// <param name="helpers">How mount helpers are run; null: none are.</param>
+internal sealed class MountOperations(
+    IReadOnlyList<string> roots, uint directoryMode = MountOperations.DirectoryModeDefault, HelperOptions? helpers = null)
 {
     /// <summary>rwxr-xr-x</summary>
     public const uint DirectoryModeDefault = 0b111_101_101;
 
     private const int PreparedMax = 1024;
+    private readonly HelperMount? helperMount = helpers is null ? null : new HelperMount(helpers);
     private readonly PathWalk walk = new(roots);
     private readonly DirectoryKeeper directories = new(new PathWalk(roots));
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
@@ -56,7 +61,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             if (reach.Missing.Count == 0 && facts.IsMountRoot)
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
-            var mount = DetachedMount.Make(plan);
+            var mount = helperMount?.Mounts(spec.FsType) == true ? helperMount.Make(plan) : DetachedMount.Make(plan);
             MountQueryCalls.Describe(mount.Number, out var made);
             prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));

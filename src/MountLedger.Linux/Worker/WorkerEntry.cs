@@ -13,17 +13,21 @@ public static class WorkerEntry
     internal const string ChannelFlag = "--channel-fd";
     internal const string RootFlag = "--root";
     internal const string DirectoryModeFlag = "--directory-mode";
+    internal const string StagingFlag = "--staging";
+    internal const string HelperDirectoryFlag = "--helper-dir";
+    internal const string HelperDeadlineFlag = "--helper-ms";
 
     /// <summary>Operations that can run at once; a request beyond that waits in the agent.</summary>
     internal const int ThreadsMax = 16;
 
     /// <summary>
-    /// Runs the worker until its channel ends: <c>--channel-fd N --root DIR… [--directory-mode 0755]</c>.
+    /// Runs the worker until its channel ends: <c>--channel-fd N --root DIR… [--directory-mode 0755]
+    /// [--staging DIR --helper-ms N --helper-dir DIR…]</c>.
     /// </summary>
     /// <returns>2 for bad arguments; otherwise the process ends without returning.</returns>
     public static Task<int> RunAsync(string[] args)
     {
-        if (!TryParse(args, out var channelNumber, out var roots, out var directoryMode))
+        if (!TryParse(args, out var channelNumber, out var roots, out var directoryMode, out var helpers))
         {
             Console.Error.WriteLine($"worker: expected {ChannelFlag} N {RootFlag} DIR… (it is started by the agent, not by hand)");
             return Task.FromResult(2);
@@ -38,7 +42,7 @@ public static class WorkerEntry
         PathCalls.ClearUmask();
 
         var channel = new WorkerChannel(new Descriptor(channelNumber));
-        var service = new WorkerService(channel, new MountOperations(roots, directoryMode));
+        var service = new WorkerService(channel, new MountOperations(roots, directoryMode, helpers), helpers?.StagingDirectory);
         service.Start(ThreadsMax);
 
         // The other end is gone: at once, whatever the threads are doing. What was in flight is unknown to the next agent,
@@ -49,9 +53,13 @@ public static class WorkerEntry
         return Task.FromResult(0);
     }
 
-    private static bool TryParse(string[] args, out int channel, out List<string> roots, out uint directoryMode)
+    private static bool TryParse(
+        string[] args, out int channel, out List<string> roots, out uint directoryMode, out HelperOptions? helpers)
     {
-        (channel, roots, directoryMode) = (-1, [], MountOperations.DirectoryModeDefault);
+        (channel, roots, directoryMode, helpers) = (-1, [], MountOperations.DirectoryModeDefault, null);
+        string? staging = null;
+        var helperDirectories = new List<string>();
+        var helperMs = 0;
         for (var i = 0; i + 1 < args.Length; i += 2)
         {
             var value = args[i + 1];
@@ -60,9 +68,13 @@ public static class WorkerEntry
                 case ChannelFlag when int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out channel): break;
                 case RootFlag when value.StartsWith('/'): roots.Add(value); break;
                 case DirectoryModeFlag when TryOctal(value, out directoryMode): break;
+                case StagingFlag when value.StartsWith('/'): staging = value; break;
+                case HelperDirectoryFlag when value.StartsWith('/'): helperDirectories.Add(value); break;
+                case HelperDeadlineFlag when int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out helperMs): break;
                 default: return false;
             }
         }
+        if (staging is not null) helpers = new HelperOptions(staging, helperDirectories, TimeSpan.FromMilliseconds(helperMs));
         return args.Length % 2 == 0 && channel >= 0 && roots.Count > 0;
     }
 

@@ -186,7 +186,9 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
         {
             List<string> arguments = [.. options.PrefixArguments, WorkerEntry.ChannelFlag, ChannelInChild.ToString(CultureInfo.InvariantCulture)];
             foreach (var root in options.Roots) arguments.AddRange([WorkerEntry.RootFlag, root]);
-            arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(options.DirectoryMode, 8)]);
+            arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(options.DirectoryMode, 8), WorkerEntry.StagingFlag, options.StagingDirectory]);
+            arguments.AddRange([WorkerEntry.HelperDeadlineFlag, HelperMs().ToString(CultureInfo.InvariantCulture)]);
+            foreach (var directory in options.HelperDirectories) arguments.AddRange([WorkerEntry.HelperDirectoryFlag, directory]);
             errno = ProcessCalls.Spawn(options.FileName, arguments, CleanEnvironment(), theirs.Number, ChannelInChild, out var pid);
             if (errno != 0)
             {
@@ -220,6 +222,9 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             return link;
         }
     }
+
+    /// <summary>The answer that a helper took too long has to come before the worker itself has taken too long.</summary>
+    private long HelperMs() => (long)Math.Min(options.HelperDeadline.TotalMilliseconds, options.OperationDeadline.TotalMilliseconds * 0.8);
 
     private static void ReapSoon(int pid)
     {

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 
 namespace MountLedger.Linux;
 
@@ -15,7 +16,7 @@ internal static class MountComparison
     };
 
     // An attribute that is there although nobody asked for it makes a different mount.
-    private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow", "noatime", "nodiratime" };
+    private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow" };
 
     /// <summary>Names of what differs: <c>source</c>, <c>fstype</c>, <c>options</c>; empty when it is the same.</summary>
     public static ImmutableArray<string> Differences(MountSpec wanted, MountTable.Found found)
@@ -23,8 +24,8 @@ internal static class MountComparison
         var differences = ImmutableArray.CreateBuilder<string>(3);
         if (!SourceMatches(wanted, found)) differences.Add("source");
         // A bind mount has the type of the filesystem that it shows; its source was compared instead.
-        if (wanted.FsType != "bind" && wanted.FsType != found.Mount.FsType) differences.Add("fstype");
-        if (!OptionsMatch(wanted, found)) differences.Add("options");
+        if (wanted.FsType != "bind" && !HelperComparison.TypesMatch(wanted.FsType, found.Mount.FsType)) differences.Add("fstype");
+        if (!OptionsMatch(wanted, found.Mount)) differences.Add("options");
         return differences.ToImmutable();
     }
 
@@ -36,14 +37,14 @@ internal static class MountComparison
         // A bind mount of a part of such a filesystem shows the same source.
         if (found.Mount.Root != "/" && wanted.FsType != "btrfs") return false;
         if (found.Mount.Source == wanted.Source) return true;
+        if (!FilesystemCatalog.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
         if (LoopDevices.BackingFile(found.Mount.Source) is { } file) return file == wanted.Source;
         return wanted.Source.StartsWith("/dev/", StringComparison.Ordinal)
             && found.Mount.Source.StartsWith("/dev/", StringComparison.Ordinal)
             && RealDevice(wanted.Source) == RealDevice(found.Mount.Source);
     }
 
-    /// <summary>The device that a name such as /dev/disk/by-uuid/… stands for.</summary>
-    public static string RealDevice(string path)
+    private static string RealDevice(string path)
     {
         try
         {
@@ -55,13 +56,13 @@ internal static class MountComparison
         }
     }
 
-    private static bool OptionsMatch(MountSpec wanted, MountTable.Found found)
+    private static bool OptionsMatch(MountSpec wanted, ObservedMount found)
     {
-        var present = new HashSet<string>(found.Mount.MountOptions, StringComparer.Ordinal);
-        if (!UnaskedAttributes(wanted, present).IsSubsetOf(Inherited(wanted))) return false;
-        var shown = OptionMeaning.Shown(wanted.FsType, found.Mount.SuperOptions);
-        // A disk's filesystem that has turned itself read-only, after errors say, is not what was asked for.
-        if (MountPlan.Of(wanted) is { IsOnBlockDevice: true, ReadOnly: false } && (shown.Contains("ro") || shown.Contains("emergency_ro"))) return false;
+        var present = new HashSet<string>(found.MountOptions, StringComparer.Ordinal);
+        foreach (var option in Restricting)
+            if (present.Contains(option) && !wanted.Options.Contains(option)) return false;
+        var super = found.SuperOptions.Select(Canonical).ToHashSet(StringComparer.Ordinal);
+        var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
             if (Defaults.Contains(option)) continue;
@@ -71,28 +72,18 @@ internal static class MountComparison
                 var holds = option == "strictatime" ? !present.Contains("relatime") && !present.Contains("noatime") : present.Contains(option);
                 if (!holds) return false;
             }
-            else if (wanted.FsType == "overlay" && Overlay.IsLayerKey(Filesystem.KeyOf(option)))
+            else if (byHelper)
+            {
+                if (!HelperComparison.OptionHolds(option, found.SuperOptions)) return false;
+            }
+            else if (wanted.FsType == "overlay" && Overlay.IsLayerKey(option.Split('=')[0]))
             {
                 // Compared together below: the kernel shows them one by one.
             }
-            else if (!present.Contains(option) && !OptionMeaning.Holds(wanted.FsType, option, shown)) return false;
+            else if (!super.Contains(Canonical(option)) && !present.Contains(option)) return false;
         }
-        return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.Mount.SuperOptions));
+        return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.SuperOptions));
     }
-
-    /// <summary>Attributes of the mount that make it another one than the spec asks for, because it does not name them.</summary>
-    private static HashSet<string> UnaskedAttributes(MountSpec wanted, HashSet<string> present)
-    {
-        var unasked = Restricting.Where(option => present.Contains(option) && !wanted.Options.Contains(option)).ToHashSet(StringComparer.Ordinal);
-        if (!present.Contains("relatime") && !present.Contains("noatime") && !wanted.Options.Contains("strictatime")) unasked.Add("strictatime");
-        return unasked;
-    }
-
-    /// <summary>What a bind mount has without being asked, because the mount that it was made from has it.</summary>
-    private static IEnumerable<string> Inherited(MountSpec wanted) =>
-        wanted.FsType == "bind" && MountTable.AttributesOf(wanted.Source) is { } words
-            ? words.Contains("relatime") || words.Contains("noatime") ? words : words.Add("strictatime")
-            : [];
 
     private static IEnumerable<string> Layers(IEnumerable<string> options)
     {
@@ -100,5 +91,23 @@ internal static class MountComparison
         // Lower layers are a sequence, the other two are names: a stable order makes them comparable.
         return Overlay.LayersOf(plan).Where(layer => layer.Path.Length > 0).OrderBy(layer => layer.Key, StringComparer.Ordinal)
             .Select(layer => $"{layer.Key}={layer.Path}");
+    }
+
+    /// <summary>Sizes in bytes, modes without leading zeros: <c>size=1G</c> and <c>size=1048576k</c> become the same.</summary>
+    private static string Canonical(string option)
+    {
+        var equals = option.IndexOf('=', StringComparison.Ordinal);
+        if (equals < 0) return option;
+        var (key, value) = (option[..equals], option[(equals + 1)..]);
+        if (key == "mode") return $"mode={value.TrimStart('0')}";
+        if (key is not ("size" or "nr_inodes" or "nr_blocks")) return option;
+        var unit = value.Length == 0 ? '\0' : char.ToLowerInvariant(value[^1]);
+        var shift = unit switch { 'k' => 10, 'm' => 20, 'g' => 30, 't' => 40, _ => 0 };
+        var digits = shift == 0 ? value : value[..^1];
+        if (!ulong.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number)) return option;
+        var total = number << shift;
+        // tmpfs rounds to whole pages.
+        if (key == "size") total = (total + 4095) & ~4095UL;
+        return $"{key}={total.ToString(CultureInfo.InvariantCulture)}";
     }
 }

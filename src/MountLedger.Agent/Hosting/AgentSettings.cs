@@ -52,6 +52,9 @@ public sealed record AgentSettings
 
     public bool AllowDev { get; init; }
 
+    /// <summary>Users that may change mounts which others hold, by the names that the history shows.</summary>
+    public ImmutableArray<string> Admins { get; init; } = ["root"];
+
     /// <summary>Reads file and environment, lets <paramref name="flags"/> change the result, and checks it.</summary>
     /// <exception cref="SettingException">A source cannot be read, or a setting cannot be used.</exception>
     public static AgentSettings Load(
@@ -62,7 +65,7 @@ public sealed record AgentSettings
         return flags(FromEnvironment(settings, environment)).Checked();
     }
 
-    public InputPolicy Policy() => new(Host!, Roots) { AllowSuid = AllowSuid, AllowDev = AllowDev };
+    public InputPolicy Policy() => new(Host!, Roots) { AllowSuid = AllowSuid, AllowDev = AllowDev, Admins = Admins };
 
     private static AgentSettings ReadFile(string path)
     {
@@ -95,6 +98,7 @@ public sealed record AgentSettings
             Postgres = Value("POSTGRES") ?? settings.Postgres,
             Roots = Value("ROOTS")?.Split(':').ToImmutableArray() ?? settings.Roots,
             LockDir = Value("LOCK_DIR") ?? settings.LockDir,
+            Admins = Value("ADMINS")?.Split(',').ToImmutableArray() ?? settings.Admins,
             OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
             PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
@@ -112,6 +116,7 @@ public sealed record AgentSettings
         InputRules.AbsolutePath("lockDir", LockDir, errors);
         if (Roots.IsDefaultOrEmpty) errors.Add("roots", "required", null, "give at least one directory to mount below");
         else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
+        foreach (var admin in Admins.IsDefault ? [] : Admins) InputRules.Actor("admins", admin, errors);
         if (System.Text.Encoding.UTF8.GetByteCount(Socket) > 107)
             errors.Add("socket", "socket-length", Socket, "give a path of at most 107 bytes: a unix socket cannot have a longer one");
         foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
@@ -128,7 +133,8 @@ public sealed record AgentSettings
 /// <summary>What a configuration file may say; whatever it leaves out keeps its default.</summary>
 internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
-    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, bool? AllowSuid, bool? AllowDev)
+    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, bool? AllowSuid, bool? AllowDev,
+    ImmutableArray<string>? Admins = null)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -144,6 +150,7 @@ internal sealed record SettingsFile(
         LeaseSeconds = LeaseSeconds ?? settings.LeaseSeconds,
         AllowSuid = AllowSuid ?? settings.AllowSuid,
         AllowDev = AllowDev ?? settings.AllowDev,
+        Admins = Admins ?? settings.Admins,
     };
 }
 

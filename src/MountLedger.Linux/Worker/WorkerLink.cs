@@ -95,7 +95,7 @@ internal sealed class WorkerLink : IDisposable
 
     /// <summary>A mount or an unmount of this mountpoint was sent and not answered.</summary>
     public bool IsActingOn(string mountpoint) =>
-        calls.Values.Any(call => call.Verb is WorkerVerb.Attach or WorkerVerb.Unmount && call.Mountpoint == mountpoint);
+        calls.Values.Any(call => call.Verb is WorkerVerb.Attach or WorkerVerb.Unmount or WorkerVerb.Remount && call.Mountpoint == mountpoint);
 
     /// <summary>Sends a request and waits for its answer.</summary>
     /// <param name="request">Its id is set here.</param>

@@ -40,6 +40,9 @@ internal static partial class Log
     public static partial void Reconciled(
         this ILogger logger, int mountpoints, int mounts, long elapsedMs, int missing, int foreign, int unsettled);
 
+    [LoggerMessage(113, LogLevel.Warning, "remount {Mountpoint} failed: {Errno}: {Message}")]
+    public static partial void RemountFailed(this ILogger logger, string mountpoint, string errno, string message);
+
     [LoggerMessage(112, LogLevel.Warning, "{Running} operations still run after the shutdown deadline; the next start settles them")]
     public static partial void LeftRunning(this ILogger logger, int running);
 }

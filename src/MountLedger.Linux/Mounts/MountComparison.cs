@@ -17,7 +17,7 @@ internal static class MountComparison
         var differences = ImmutableArray.CreateBuilder<string>(3);
         if (!SourceMatches(wanted, found)) differences.Add("source");
         // A bind mount has the type of the filesystem that it shows; its source was compared instead.
-        if (wanted.FsType != "bind" && wanted.FsType != found.Mount.FsType) differences.Add("fstype");
+        if (wanted.FsType != "bind" && !HelperComparison.TypesMatch(wanted.FsType, found.Mount.FsType)) differences.Add("fstype");
         if (!OptionsMatch(wanted, found.Mount)) differences.Add("options");
         return differences.ToImmutable();
     }
@@ -30,6 +30,7 @@ internal static class MountComparison
         // A bind mount of a part of such a filesystem shows the same source.
         if (found.Mount.Root != "/" && wanted.FsType != "btrfs") return false;
         if (found.Mount.Source == wanted.Source) return true;
+        if (!FilesystemCatalog.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
         if (LoopDevices.BackingFile(found.Mount.Source) is { } file) return file == wanted.Source;
         return wanted.Source.StartsWith("/dev/", StringComparison.Ordinal)
             && found.Mount.Source.StartsWith("/dev/", StringComparison.Ordinal)
@@ -52,11 +53,15 @@ internal static class MountComparison
     {
         foreach (var option in Restricting)
             if (found.MountOptions.Contains(option) && !wanted.Options.Contains(option)) return false;
+        var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
             // Layers are compared together below: the kernel shows them one by one.
             if (wanted.FsType == "overlay" && Overlay.IsLayerKey(Filesystem.KeyOf(option))) continue;
-            if (!OptionMeaning.Holds(wanted.FsType, option, found.MountOptions, found.SuperOptions)) return false;
+            var holds = byHelper && !MountPlan.IsAttribute(option)
+                ? HelperComparison.OptionHolds(option, found.SuperOptions)
+                : OptionMeaning.Holds(wanted.FsType, option, found.MountOptions, found.SuperOptions);
+            if (!holds) return false;
         }
         return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.SuperOptions));
     }

@@ -122,7 +122,10 @@ internal sealed class Remount(PathWalk walk)
         var observed = MountTable.Observed(now).Mount;
         foreach (var option in order.After.Options.Except(order.Before.Options))
         {
-            if (OptionMeaning.Holds(order.After.FsType, option, observed.MountOptions, observed.SuperOptions)) continue;
+            var holds = FilesystemCatalog.IsKernelType(order.After.FsType) || MountPlan.IsAttribute(option)
+                ? OptionMeaning.Holds(order.After.FsType, option, observed.MountOptions, observed.SuperOptions)
+                : HelperComparison.OptionHolds(option, observed.SuperOptions);
+            if (holds) continue;
             throw new KernelFailure(
                 Errno.EOPNOTSUPP,
                 $"the filesystem took {Filesystem.KeyOf(option)} and did not change it: it can be given only when it is mounted");

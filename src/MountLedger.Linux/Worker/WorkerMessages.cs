@@ -4,15 +4,20 @@ using System.Text.Json.Serialization;
 namespace MountLedger.Linux;
 
 /// <summary>What the agent asks of a worker.</summary>
-internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Remount }
+internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, Remount }
 
 /// <summary>What a worker answers; <c>Hello</c> is its first message, with id 0 and unasked.</summary>
-internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Remounted }
+internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Remounted }
 
 /// <summary>A request on the channel. Which members are set follows from the verb; a <c>Discard</c> gets no answer.</summary>
 internal sealed record WorkerRequest(
-    long Id, WorkerVerb Verb, long Token, string? Mountpoint, MountSpec? Spec, PreparedMount? Prepared, UnmountOrder? Order,
-    RemountOrder? Change = null);
+    long Id, WorkerVerb Verb, long Token, string? Mountpoint, MountSpec? Spec, PreparedMount? Prepared, UnmountOrder? Order)
+{
+    /// <summary>Of a <c>Sweep</c>: the pids of dead workers, whose staging is undone.</summary>
+    public ImmutableArray<string>? Dead { get; init; }
+
+    public RemountOrder? Change { get; init; }
+}
 
 /// <summary>An answer on the channel. <paramref name="Directories"/>: to create, created or removed, as the outcome says.</summary>
 internal sealed record WorkerAnswer(

@@ -16,6 +16,13 @@ public sealed record InputPolicy(string Host, ImmutableArray<string> Roots)
 
     /// <summary>Actors that may change what others hold (<c>mountledger remount</c>).</summary>
     public ImmutableArray<string> Admins { get; init; } = ["root"];
+
+    /// <summary>Types beyond the catalogue that the configuration names, each mounted by a helper of its own.</summary>
+    public ImmutableArray<Filesystem> HelperTypes { get; init; } = [];
+
+    /// <summary>The filesystem of this exact name that can be mounted here, or null.</summary>
+    public Filesystem? Find(string type) =>
+        FilesystemCatalog.Find(type) ?? HelperTypes.FirstOrDefault(filesystem => filesystem.Type == type);
 }
 
 /// <summary>A mount request of which every member is in order, and whose spec is canonical.</summary>

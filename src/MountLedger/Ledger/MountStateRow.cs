@@ -22,6 +22,7 @@ internal sealed record MountStateRow(
     OperationError? Error,
     ImmutableSortedDictionary<DriftKind, string?> Drift,
     bool RepairPaused,
+    bool MountedOverEmpty,
     PendingRemount? Remount = null);
 
 /// <summary>From a state to its row and back.</summary>
@@ -32,7 +33,7 @@ public static class MountStateCodec
         new MountStateRow(
             state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UncertainInARow, state.UnmountWanted, state.LastHolder?.Volume,
             state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused,
-            state.Remount),
+            state.MountedOverEmpty, state.Remount),
         StoredJson.Context.MountStateRow);
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
@@ -59,6 +60,7 @@ public static class MountStateCodec
             Drift = row.Drift ?? ImmutableSortedDictionary<DriftKind, string?>.Empty,
             RepairPaused = row.RepairPaused,
             Remount = row.Remount,
+            MountedOverEmpty = row.MountedOverEmpty,
             UpdatedAt = updatedAt,
             Attachments = MountState.NoAttachments.AddRange(
                 attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment))),

@@ -92,7 +92,7 @@ internal sealed class Remount(PathWalk walk)
     private static void Reconfigure(Descriptor root, IReadOnlyList<(string Key, string? Value)> steps)
     {
         var number = RemountCalls.PickContext(root.Number, out var errno);
-        if (number < 0) throw new KernelFailure(errno, "fspick");
+        if (number < 0) throw new KernelFailure(errno, errno == Errno.ENOSYS ? "options of a live filesystem are changed with fspick (Linux 5.2)" : "fspick");
         using var context = new Descriptor(number);
         foreach (var (key, value) in steps)
             DetachedMount.Step(context, value is null ? MountCalls.FSCONFIG_SET_FLAG : MountCalls.FSCONFIG_SET_STRING, key, value);
@@ -109,7 +109,12 @@ internal sealed class Remount(PathWalk walk)
         var id = MountQueryCalls.Describe(root.Number, out var facts) == 0 ? facts.MountId : null;
         if (id is { } known && MountTable.ById(known) is { } now && (now.Attributes & Settable) == plan.Attributes) return;
         var errno = MountCalls.SetAttributes(root.Number, plan.Attributes, Settable & ~plan.Attributes | MountCalls.MOUNT_ATTR_ATIME_MASK, recursive: false);
-        KernelFailure.ThrowIf(errno, errno == Errno.EBUSY ? "mount_setattr: files are open for writing" : "mount_setattr");
+        KernelFailure.ThrowIf(errno, errno switch
+        {
+            Errno.EBUSY => "mount_setattr: files are open for writing",
+            Errno.ENOSYS => "options of a live mount are changed with mount_setattr (Linux 5.12)",
+            _ => "mount_setattr",
+        });
     }
 
     /// <summary>

@@ -14,6 +14,7 @@ internal static class Program
             surroundings,
             MountVerb.Define,
             UnmountVerb.Define,
+            RemountVerb.Define,
             LsVerb.Define,
             StatusVerb.Define,
             HistoryVerb.Define,

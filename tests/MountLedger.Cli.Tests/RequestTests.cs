@@ -25,6 +25,7 @@ public class RequestTests
     [InlineData(
         "umount /srv/a --volume v --consumer c --force", "POST /v1/unmounts",
         """{"mountpoint":"/srv/a","volume":"v","consumer":"c","mode":"force","waitSeconds":30}""")]
+    [InlineData("remount /srv/a -o ro,size=2G -o noexec --no-wait", "POST /v1/remounts", """{"mountpoint":"/srv/a","options":["ro","size=2G","noexec"],"waitSeconds":0}""")]
     [InlineData("host down --host node-1 --reason disk", "POST /v1/hosts/node-1/down", """{"reason":"disk"}""")]
     [InlineData("host up --host ../x", "POST /v1/hosts/..%2Fx/up", "{}")]
     [InlineData("status /srv/a&b=c", "GET /v1/mountpoints/status?path=%2Fsrv%2Fa%26b%3Dc", "")]

@@ -8,7 +8,7 @@ public sealed class CountingMountHost(IMountHost real) : IMountHost
 {
     private readonly ConcurrentDictionary<(string Operation, string Mountpoint), int> _counts = new();
 
-    /// <summary>Awaited before each attach and unmount; completes at once unless a test sets it.</summary>
+    /// <summary>Awaited before each attach, unmount and remount; completes at once unless a test sets it.</summary>
     public Func<string, string, Task> Before { get; set; } = static (_, _) => Task.CompletedTask;
 
     /// <summary>Changes what an attach or unmount answers; the operation itself has been done.</summary>
@@ -21,6 +21,8 @@ public sealed class CountingMountHost(IMountHost real) : IMountHost
     public int Unmounts => Sum("unmount");
 
     public int MountsAt(string mountpoint) => _counts.GetValueOrDefault(("attach", mountpoint));
+
+    public int RemountsAt(string mountpoint) => _counts.GetValueOrDefault(("remount", mountpoint));
 
     public int UnmountsAt(string mountpoint) => _counts.GetValueOrDefault(("unmount", mountpoint));
 
@@ -54,6 +56,13 @@ public sealed class CountingMountHost(IMountHost real) : IMountHost
         // An order for what is gone already only removes directories.
         if (result is not UnmountResult.NotMounted) Count("unmount", order.Mountpoint);
         return (UnmountResult)After("unmount", result);
+    }
+
+    public async Task<RemountResult> RemountAsync(RemountOrder order, CancellationToken cancellationToken)
+    {
+        await Before("remount", order.Mountpoint);
+        Count("remount", order.Mountpoint);
+        return (RemountResult)After("remount", await real.RemountAsync(order, cancellationToken));
     }
 
     public Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken) => real.QuiesceAsync(mountpoint, cancellationToken);

@@ -80,6 +80,11 @@ public sealed class TestHost : IAsyncDisposable
         string mountpoint, string consumer, string volume = "vol", UnmountMode mode = UnmountMode.Normal) =>
         Node.HandleAsync(UnmountOf(mountpoint, consumer, volume, mode), CancellationToken.None);
 
+    public Task<CommandResult> RemountAsync(string mountpoint, string consumer, params string[] options) => Node.HandleAsync(
+        new MountCommand.Remount(
+            NextId(), $"user-{consumer}", new StreamKey(HostName, mountpoint), [.. options], ByAdmin: false, new InputPolicy(HostName, [Root])),
+        CancellationToken.None);
+
     public Task<HostState> HostAsync(bool up, string? reason = null) =>
         Node.HandleAsync(new HostCommand(NextId(), "operator", HostName, up, reason));
 

@@ -2,7 +2,7 @@ using MountLedger.Wire;
 
 namespace MountLedger.Agent;
 
-/// <summary><c>POST /v1/mounts</c> and <c>POST /v1/unmounts</c>.</summary>
+/// <summary><c>POST /v1/mounts</c>, <c>POST /v1/unmounts</c> and <c>POST /v1/remounts</c>.</summary>
 public static class MountEndpoints
 {
     public static void MapMounts(this IEndpointRouteBuilder routes)
@@ -13,6 +13,9 @@ public static class MountEndpoints
         routes.MapPost("/v1/unmounts", UnmountAsync)
             .Accepts<UnmountRequest>("application/json")
             .DescribesOutcome("Detach a volume of a consumer, unmounting when it was the last");
+        routes.MapPost("/v1/remounts", RemountAsync)
+            .Accepts<RemountRequest>("application/json")
+            .DescribesOutcome("Change options of a live mount; those that are not named stay");
     }
 
     private static async Task<IResult> MountAsync(HttpContext http, MountVolumeHandler handler)
@@ -52,6 +55,24 @@ public static class MountEndpoints
             Volume = body.Volume,
             Consumer = body.Consumer,
             Mode = body.Mode,
+            WaitSeconds = body.WaitSeconds,
+            Conditions = conditions,
+        };
+        return JsonAnswer.Of(await handler.Handle(command, http.RequestAborted));
+    }
+
+    private static async Task<IResult> RemountAsync(HttpContext http, RemountVolumeHandler handler)
+    {
+        var read = await RequestReading.BodyAsync(http, RequestJson.Default.RemountRequest);
+        var conditions = read.Conditions;
+        if ((read.Problem ?? RequestReading.Headers(http, ref conditions)) is { } problem) return JsonAnswer.Of(problem);
+        var body = read.Value!;
+        var command = new RemountVolume
+        {
+            Actor = Caller.ActorOf(http),
+            Host = body.Host,
+            Mountpoint = body.Mountpoint,
+            Options = body.Options,
             WaitSeconds = body.WaitSeconds,
             Conditions = conditions,
         };

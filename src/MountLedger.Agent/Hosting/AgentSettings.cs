@@ -71,6 +71,9 @@ public sealed record AgentSettings
 
     public bool AllowDev { get; init; }
 
+    /// <summary>Users that may change mounts which others hold, by the names that the history shows.</summary>
+    public ImmutableArray<string> Admins { get; init; } = ["root"];
+
     /// <summary>Reads file and environment, lets <paramref name="flags"/> change the result, and checks it.</summary>
     /// <exception cref="SettingException">A source cannot be read, or a setting cannot be used.</exception>
     public static AgentSettings Load(
@@ -85,6 +88,7 @@ public sealed record AgentSettings
     {
         AllowSuid = AllowSuid,
         AllowDev = AllowDev,
+        Admins = Admins,
         HelperTypes = [.. HelperTypes.Select(pair => HelperFilesystems.Configured(pair.Key, pair.Value))],
     };
 
@@ -125,6 +129,7 @@ public sealed record AgentSettings
             Roots = Value("ROOTS")?.Split(':').ToImmutableArray() ?? settings.Roots,
             LockDir = Value("LOCK_DIR") ?? settings.LockDir,
             HelperDirs = Value("HELPER_DIRS")?.Split(':').ToImmutableArray() ?? settings.HelperDirs,
+            Admins = Value("ADMINS")?.Split(',').ToImmutableArray() ?? settings.Admins,
             OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
             HelperSeconds = Seconds("HELPER_SECONDS", settings.HelperSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
@@ -146,6 +151,7 @@ public sealed record AgentSettings
         InputRules.AbsolutePath("lockDir", LockDir, errors);
         if (Roots.IsDefaultOrEmpty) errors.Add("roots", "required", null, "give at least one directory to mount below");
         else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
+        foreach (var admin in Admins.IsDefault ? [] : Admins) InputRules.Actor("admins", admin, errors);
         if (System.Text.Encoding.UTF8.GetByteCount(Socket) > 107)
             errors.Add("socket", "socket-length", Socket, "give a path of at most 107 bytes: a unix socket cannot have a longer one");
         if (!DirectoryAttributes.TryMode(DirectoryMode, out _))
@@ -176,7 +182,8 @@ internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
     double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? AuditSeconds, double? LeaseSeconds,
     string? DirectoryMode, string? DirectoryOwner, bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
-    ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes)
+    ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes,
+    ImmutableArray<string>? Admins = null)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -198,6 +205,7 @@ internal sealed record SettingsFile(
         HelperSeconds = HelperSeconds ?? settings.HelperSeconds,
         HelperDirs = HelperDirs ?? settings.HelperDirs,
         HelperTypes = HelperTypes ?? settings.HelperTypes,
+        Admins = Admins ?? settings.Admins,
     };
 }
 

@@ -8,7 +8,7 @@ public static class MountLedgerRegistration
 {
     /// <summary>
     /// Registers the agent as a hosted service and one handler for each command (<see cref="MountVolumeHandler"/>,
-    /// <see cref="UnmountVolumeHandler"/>, <see cref="ChangeHostHandler"/>). No socket is opened; the handlers validate, decide
+    /// <see cref="UnmountVolumeHandler"/>, <see cref="RemountVolumeHandler"/>, <see cref="ChangeHostHandler"/>). No socket is opened; the handlers validate, decide
     /// and record exactly as the HTTP interface does. Await <see cref="MountLedgerService.Ready"/> to know that commands are taken.
     /// </summary>
     /// <exception cref="SettingException">A setting cannot be used.</exception>
@@ -33,6 +33,7 @@ public static class MountLedgerRegistration
         });
         services.AddSingleton<MountVolumeHandler>();
         services.AddSingleton<UnmountVolumeHandler>();
+        services.AddSingleton<RemountVolumeHandler>();
         services.AddSingleton<ChangeHostHandler>();
         services.AddSingleton<MountLedgerService>();
         services.AddHostedService(provider => provider.GetRequiredService<MountLedgerService>());

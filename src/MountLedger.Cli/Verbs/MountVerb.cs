@@ -68,6 +68,6 @@ internal static class MountVerb
     }
 
     /// <summary>As mount(8): commas separate. Empty ones between commas are left in for the agent to refuse, an empty list is none.</summary>
-    private static ImmutableArray<string> Split(string[] lists) =>
+    internal static ImmutableArray<string> Split(string[] lists) =>
         [.. lists.Where(static list => list.Length > 0).SelectMany(static list => list.Split(','))];
 }

@@ -7,7 +7,11 @@ namespace MountLedger.Cli.Verbs;
 internal static class Outcomes
 {
     /// <summary>Prints the answer; returns <see cref="ExitCode.Pending"/> when the outcome is still open.</summary>
-    public static async Task<int> TellAsync(Run run, Answer answer, TimeSpan wait)
+    /// <param name="run">The run that tells.</param>
+    /// <param name="answer">What the agent said.</param>
+    /// <param name="wait">How long it was asked to wait.</param>
+    /// <param name="noop">Why there may have been nothing to do.</param>
+    public static async Task<int> TellAsync(Run run, Answer answer, TimeSpan wait, string noop = "no such attachment")
     {
         if (run.Json)
         {
@@ -16,7 +20,7 @@ internal static class Outcomes
         }
 
         var outcome = answer.Read(AnswerJson.Default.OutcomeView);
-        await run.Output.WriteLineAsync(Line(outcome));
+        await run.Output.WriteLineAsync(Line(outcome, noop));
         if (answer.Status != 202)
             return ExitCode.Done;
         throw new ExitException(
@@ -26,7 +30,7 @@ internal static class Outcomes
             Problems.Holders(outcome.Error));
     }
 
-    private static string Line(OutcomeView outcome)
+    private static string Line(OutcomeView outcome, string noop)
     {
         var version = string.Create(CultureInfo.InvariantCulture, $"version {outcome.Version}");
         var holders = Text.Count(outcome.Attachments.IsDefault ? 0 : outcome.Attachments.Length, "attachment");
@@ -36,7 +40,8 @@ internal static class Outcomes
             "attached" => $"attached {outcome.Mountpoint} ({outcome.Fstype}, {version}, {holders})",
             "unmounted" => $"unmounted {outcome.Mountpoint} ({version})",
             "detached" => $"detached {outcome.Mountpoint} ({version}, {holders} left)",
-            "noop" => $"nothing to do at {outcome.Mountpoint} (no such attachment; {Text.Name(outcome.Phase)}, {version})",
+            "remounted" => $"remounted {outcome.Mountpoint} ({string.Join(',', outcome.Options.IsDefault ? [] : outcome.Options)}, {version})",
+            "noop" => $"nothing to do at {outcome.Mountpoint} ({noop}; {Text.Name(outcome.Phase)}, {version})",
             "pending" => $"pending {outcome.Mountpoint} ({Text.Name(outcome.Phase)}, {version})",
             _ => $"{outcome.Outcome} {outcome.Mountpoint} ({Text.Name(outcome.Phase)}, {version})",
         };

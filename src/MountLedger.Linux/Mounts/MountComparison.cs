@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Globalization;
 
 namespace MountLedger.Linux;
 
@@ -9,12 +8,6 @@ namespace MountLedger.Linux;
 /// </summary>
 internal static class MountComparison
 {
-    // Said or left out, they mean the same: what the kernel does anyway, or what says how and not what.
-    private static readonly HashSet<string> Defaults = new(StringComparer.Ordinal)
-    {
-        "defaults", "rw", "relatime", "suid", "dev", "exec", "diratime", "async", "loop", "bind", "rbind",
-    };
-
     // An attribute that is there although nobody asked for it makes a different mount.
     private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow" };
 
@@ -58,29 +51,17 @@ internal static class MountComparison
 
     private static bool OptionsMatch(MountSpec wanted, ObservedMount found)
     {
-        var present = new HashSet<string>(found.MountOptions, StringComparer.Ordinal);
         foreach (var option in Restricting)
-            if (present.Contains(option) && !wanted.Options.Contains(option)) return false;
-        var super = found.SuperOptions.Select(Canonical).ToHashSet(StringComparer.Ordinal);
+            if (found.MountOptions.Contains(option) && !wanted.Options.Contains(option)) return false;
         var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
-            if (Defaults.Contains(option)) continue;
-            if (MountPlan.IsAttribute(option))
-            {
-                // strictatime shows as the absence of the others.
-                var holds = option == "strictatime" ? !present.Contains("relatime") && !present.Contains("noatime") : present.Contains(option);
-                if (!holds) return false;
-            }
-            else if (byHelper)
-            {
-                if (!HelperComparison.OptionHolds(option, found.SuperOptions)) return false;
-            }
-            else if (wanted.FsType == "overlay" && Overlay.IsLayerKey(option.Split('=')[0]))
-            {
-                // Compared together below: the kernel shows them one by one.
-            }
-            else if (!super.Contains(Canonical(option)) && !present.Contains(option)) return false;
+            // Layers are compared together below: the kernel shows them one by one.
+            if (wanted.FsType == "overlay" && Overlay.IsLayerKey(Filesystem.KeyOf(option))) continue;
+            var holds = byHelper && !MountPlan.IsAttribute(option)
+                ? HelperComparison.OptionHolds(option, found.SuperOptions)
+                : OptionMeaning.Holds(wanted.FsType, option, found.MountOptions, found.SuperOptions);
+            if (!holds) return false;
         }
         return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.SuperOptions));
     }
@@ -91,23 +72,5 @@ internal static class MountComparison
         // Lower layers are a sequence, the other two are names: a stable order makes them comparable.
         return Overlay.LayersOf(plan).Where(layer => layer.Path.Length > 0).OrderBy(layer => layer.Key, StringComparer.Ordinal)
             .Select(layer => $"{layer.Key}={layer.Path}");
-    }
-
-    /// <summary>Sizes in bytes, modes without leading zeros: <c>size=1G</c> and <c>size=1048576k</c> become the same.</summary>
-    private static string Canonical(string option)
-    {
-        var equals = option.IndexOf('=', StringComparison.Ordinal);
-        if (equals < 0) return option;
-        var (key, value) = (option[..equals], option[(equals + 1)..]);
-        if (key == "mode") return $"mode={value.TrimStart('0')}";
-        if (key is not ("size" or "nr_inodes" or "nr_blocks")) return option;
-        var unit = value.Length == 0 ? '\0' : char.ToLowerInvariant(value[^1]);
-        var shift = unit switch { 'k' => 10, 'm' => 20, 'g' => 30, 't' => 40, _ => 0 };
-        var digits = shift == 0 ? value : value[..^1];
-        if (!ulong.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number)) return option;
-        var total = number << shift;
-        // tmpfs rounds to whole pages.
-        if (key == "size") total = (total + 4095) & ~4095UL;
-        return $"{key}={total.ToString(CultureInfo.InvariantCulture)}";
     }
 }

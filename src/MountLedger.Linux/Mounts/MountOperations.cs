@@ -131,6 +131,9 @@ internal sealed class MountOperations(
         }
     }
 
+    /// <inheritdoc cref="IMountHost.RemountAsync"/>
+    public RemountResult Change(RemountOrder order) => new Remount(walk).Run(order);
+
     private static void AttachTo(Prepared ours, Descriptor leaf)
     {
         KernelFailure.ThrowIf(MountQueryCalls.Describe(leaf.Number, out var below), "the mountpoint cannot be examined");

@@ -120,7 +120,7 @@ internal static class MountTable
         return ordered;
     }
 
-    private static Found Observed(MountQueryCalls.MountFacts facts)
+    internal static Found Observed(MountQueryCalls.MountFacts facts)
     {
         var type = facts.SubType is null ? facts.FsType ?? "" : $"{facts.FsType}.{facts.SubType}";
         return new Found(

@@ -44,6 +44,9 @@ internal sealed class WorkerLink : IDisposable
 
         public WorkerVerb Verb => request.Verb;
 
+        /// <summary>It changes what can be seen, so that its outcome must not be lost.</summary>
+        public bool Changes => Verb is WorkerVerb.Attach or WorkerVerb.Unmount or WorkerVerb.Remount;
+
         public long Token => request.Token;
 
         public string? Mountpoint => request.Prepared?.Mountpoint ?? request.Order?.Mountpoint ?? request.Mountpoint;
@@ -95,7 +98,7 @@ internal sealed class WorkerLink : IDisposable
 
     /// <summary>A mount or an unmount of this mountpoint was sent and not answered.</summary>
     public bool IsActingOn(string mountpoint) =>
-        calls.Values.Any(call => call.Verb is WorkerVerb.Attach or WorkerVerb.Unmount && call.Mountpoint == mountpoint);
+        calls.Values.Any(call => call.Changes && call.Mountpoint == mountpoint);
 
     /// <summary>Sends a request and waits for its answer.</summary>
     /// <param name="request">Its id is set here.</param>
@@ -136,7 +139,7 @@ internal sealed class WorkerLink : IDisposable
         var left = deadline - TimeSpan.FromMilliseconds(Environment.TickCount64 - began);
         try
         {
-            var wait = call.Verb is WorkerVerb.Attach or WorkerVerb.Unmount ? CancellationToken.None : cancellationToken;
+            var wait = call.Changes ? CancellationToken.None : cancellationToken;
             var answer = await call.Answer.Task.WaitAsync(left > TimeSpan.Zero ? left : TimeSpan.Zero, wait);
             return (answer is null ? CallEnd.Gone : CallEnd.Answered, answer);
         }
@@ -204,7 +207,7 @@ internal sealed class WorkerLink : IDisposable
         // After the end of the channel the worker may still be at an abandoned call until it is dead: keep that listed.
         if (!calls.TryGetValue(id, out var call)) return;
         call.Answer.TrySetResult(answer);
-        var mayStillAct = answer is null && call.Verb is WorkerVerb.Attach or WorkerVerb.Unmount;
+        var mayStillAct = answer is null && call.Changes;
         if (!mayStillAct) calls.TryRemove(id, out _);
         if (!call.TryFinish()) return;
         slots.Release();

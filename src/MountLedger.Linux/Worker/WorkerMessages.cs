@@ -4,10 +4,10 @@ using System.Text.Json.Serialization;
 namespace MountLedger.Linux;
 
 /// <summary>What the agent asks of a worker.</summary>
-internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, HasEntries }
+internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, HasEntries, Remount }
 
 /// <summary>What a worker answers; <c>Hello</c> is its first message, with id 0 and unasked.</summary>
-internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Looked }
+internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Looked, Remounted }
 
 /// <summary>A request on the channel. Which members are set follows from the verb; a <c>Discard</c> gets no answer.</summary>
 internal sealed record WorkerRequest(
@@ -15,6 +15,8 @@ internal sealed record WorkerRequest(
 {
     /// <summary>Of a <c>Sweep</c>: the pids of dead workers, whose staging is undone.</summary>
     public ImmutableArray<string>? Dead { get; init; }
+
+    public RemountOrder? Change { get; init; }
 }
 
 /// <summary>An answer on the channel. <paramref name="Directories"/>: to create, created or removed, as the outcome says; <paramref name="Flag"/>:

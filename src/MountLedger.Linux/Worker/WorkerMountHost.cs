@@ -146,6 +146,20 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         };
     }
 
+    public async Task<RemountResult> RemountAsync(RemountOrder order, CancellationToken cancellationToken)
+    {
+        var tried = $"remount {order.Mountpoint}";
+        var (end, answer, why) = await CallAsync(
+            new WorkerRequest(0, WorkerVerb.Remount, 0, order.Mountpoint, null, null, null) { Change = order }, cancellationToken);
+        return answer switch
+        {
+            { Outcome: WorkerOutcome.Remounted } => new RemountResult.Remounted(),
+            { Outcome: WorkerOutcome.Failed, Error: { } error } => new RemountResult.Failed(error),
+            _ when end == CallEnd.NotSent => new RemountResult.Failed(NoAnswer(OperationKind.Remount, tried, end, why)),
+            _ => new RemountResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
+        };
+    }
+
     /// <inheritdoc/>
     /// <exception cref="TimeoutException">A killed worker is not dead after the operation deadline.</exception>
     public Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken) =>

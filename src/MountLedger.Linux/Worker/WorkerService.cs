@@ -73,6 +73,8 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                     return Of(request.Id, operations.Attach(prepared));
                 case { Verb: WorkerVerb.Unmount, Order: { } order }:
                     return Of(request.Id, operations.Unmount(order));
+                case { Verb: WorkerVerb.Remount, Change: { } change }:
+                    return Of(request.Id, operations.Change(change));
                 case { Verb: WorkerVerb.HasEntries, Mountpoint: { } mountpoint }:
                     return new WorkerAnswer(request.Id, WorkerOutcome.Looked, Flag: operations.HasEntries(mountpoint));
                 case { Verb: WorkerVerb.Sweep, Dead: { } dead }:
@@ -108,6 +110,14 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
         AttachResult.Attached done => new(id, WorkerOutcome.Attached, MountId: done.MountId, Directories: done.DirectoriesCreated, Flag: done.OverEmptyDirectory),
         AttachResult.Failed failed => new(id, WorkerOutcome.Failed, Error: failed.Error),
         AttachResult.Unknown unknown => new(id, WorkerOutcome.Unknown, Reason: unknown.Reason),
+        _ => throw new InvalidOperationException(result.GetType().Name),
+    };
+
+    private static WorkerAnswer Of(long id, RemountResult result) => result switch
+    {
+        RemountResult.Remounted => new(id, WorkerOutcome.Remounted),
+        RemountResult.Failed failed => new(id, WorkerOutcome.Failed, Error: failed.Error),
+        RemountResult.Unknown unknown => new(id, WorkerOutcome.Unknown, Reason: unknown.Reason),
         _ => throw new InvalidOperationException(result.GetType().Name),
     };
 

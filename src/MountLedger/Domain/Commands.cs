@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+
 namespace MountLedger;
 
 /// <summary>
@@ -33,6 +35,14 @@ public abstract record MountCommand
     /// <summary>Detach (volume, consumer), unmounting when it was the last.</summary>
     public sealed record Unmount(
         string Id, string Actor, StreamKey Stream, AttachmentKey Attachment, UnmountMode Mode = UnmountMode.Normal)
+        : MountCommand(Id, Actor, Stream);
+
+    /// <summary>
+    /// Change options of a live mount; those that are not named stay. Which ones the filesystem has is known only from the
+    /// state, so the rules of input (<paramref name="Policy"/>) come along. <paramref name="ByAdmin"/>: whoever holds the mount.
+    /// </summary>
+    public sealed record Remount(
+        string Id, string Actor, StreamKey Stream, ImmutableArray<string> Options, bool ByAdmin, InputPolicy Policy)
         : MountCommand(Id, Actor, Stream);
 }
 

@@ -10,6 +10,9 @@ public abstract record Decision
     public sealed record Accept(ImmutableArray<MountEvent> Events) : Decision;
 
     public sealed record Reject(Rejection Rejection) : Decision;
+
+    /// <summary>What was asked for makes no sense for the filesystem that is there; nothing is recorded.</summary>
+    public sealed record Invalid(IReadOnlyList<InputError> Errors) : Decision;
 }
 
 /// <summary>
@@ -38,17 +41,24 @@ public static class MountDecider
         {
             MountCommand.Mount mount => Attach(mount, state, context),
             MountCommand.Unmount unmount => Detach(unmount, state),
+            MountCommand.Remount remount => RemountRules.Decide(remount, state),
             _ => throw new ArgumentOutOfRangeException(nameof(command), command, "not a command of a mountpoint"),
         };
     }
 
     private static Decision Attach(MountCommand.Mount command, MountState state, DecisionContext context)
     {
+        // What will be is not a conflict, and not there yet.
+        if (!state.Attachments.IsEmpty && state.Remount is { } change && change.Spec == command.Spec)
+            return Reject(new Rejection.RemountPending(state.Mountpoint));
+
         var differing = state.Spec is { } current ? command.Spec.DifferencesFrom(current) : [];
         if (!state.Attachments.IsEmpty && differing.Count > 0) // rule 4
             return Reject(new Rejection.SpecConflict(state.Mountpoint, state.Spec!, command.Spec, differing));
 
         if (state.Attachments.ContainsKey(command.Attachment)) return Accept(); // rule 3
+
+        if (state.Remount is not null) return Reject(new Rejection.RemountPending(state.Mountpoint));
 
         if (!context.HostIsUp) // rule 12
             return Reject(new Rejection.HostUnavailable(state.Stream.Host, context.HostDownReason));

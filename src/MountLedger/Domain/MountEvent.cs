@@ -69,10 +69,17 @@ public abstract record MountEvent : LedgerEvent
     /// <summary>The executor looked: the operation did not take effect. <paramref name="Found"/> says what is there.</summary>
     public sealed record OperationSettled(OperationKind Operation, SettledAs Found, string? Detail) : MountEvent;
 
+    /// <summary>
+    /// All options that the mount shall have from now on. Spec and <paramref name="Generation"/> become the mountpoint's with
+    /// <see cref="Remounted"/>; until then, and after <see cref="RemountFailed"/>, the ones before it hold.
+    /// </summary>
     public sealed record RemountRequested(ImmutableArray<string> Options, long Generation) : MountEvent;
+
+    public sealed record RemountStarted(long Generation, string BootId, ulong MountNamespaceId, ulong? MountId) : MountEvent;
 
     public sealed record Remounted(long Generation) : MountEvent;
 
+    /// <summary>The mount is as it was before; it is not tried again.</summary>
     public sealed record RemountFailed(string Errno, string Message) : MountEvent;
 
     public sealed record DriftDetected(DriftKind Kind, string? Detail) : MountEvent;

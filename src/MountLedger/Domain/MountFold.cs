@@ -13,6 +13,7 @@ internal static class MountFold
             Generation = e.Generation,
             Error = null,
             Released = false,
+            Remount = null,
             // Of an absent mountpoint the directories have been swept; what is there now is somebody else's.
             OwnedDirectories = state is { Kernel: null, Operation: null, Attachments.IsEmpty: true } ? [] : state.OwnedDirectories,
         },
@@ -49,7 +50,7 @@ internal static class MountFold
             Error = null,
         }),
         MountEvent.MountKept => Confirmed(state with { UnmountWanted = null, Error = null }),
-        MountEvent.UnmountRequested e => state with { UnmountWanted = e.Mode, Error = Due(state.Error) },
+        MountEvent.UnmountRequested e => state with { UnmountWanted = e.Mode, Error = Due(state.Error), Remount = null },
         MountEvent.UnmountStarted e => state with
         {
             Operation = new Operation(
@@ -74,9 +75,22 @@ internal static class MountFold
                 Kernel = null,
                 OwnedDirectories = Union(state.OwnedDirectories, state.Operation?.Directories ?? []),
             }),
-        MountEvent.Remounted e => Finished(state) with { Generation = e.Generation },
+        MountEvent.RemountRequested e when state.Spec is { } spec => state with
+        {
+            Remount = new PendingRemount(spec with { Options = e.Options }, e.Generation),
+            Error = state.Error is { Operation: OperationKind.Remount } ? null : state.Error,
+        },
+        MountEvent.RemountStarted e => state with
+        {
+            Operation = new Operation(
+                OperationKind.Remount, state.Version + 1, e.Generation, state.Remount?.Spec ?? state.Spec, e.BootId, e.MountNamespaceId, e.MountId,
+                UnmountMode.Normal, []),
+        },
+        MountEvent.Remounted e => Changed(state, e),
         MountEvent.RemountFailed e => Finished(state) with
         {
+            Remount = null,
+            UncertainInARow = 0,
             Error = new OperationError(OperationKind.Remount, e.Errno, e.Message, [], 1, null, state.Version + 1),
         },
         MountEvent.DriftDetected e => Drifted(state with { Drift = state.Drift.SetItem(e.Kind, e.Detail) }, e.Kind),
@@ -127,15 +141,28 @@ internal static class MountFold
         };
     }
 
+    /// <summary>
+    /// The mount has other options now. They are the wanted ones unless everybody has left meanwhile: then somebody may want others.
+    /// </summary>
+    private static MountState Changed(MountState state, MountEvent.Remounted e)
+    {
+        var made = state.Operation is { Kind: OperationKind.Remount, Spec: { } started } ? started : state.Remount?.Spec ?? state.Spec;
+        if (made is null) return Finished(state) with { Generation = e.Generation };
+        var changed = Finished(state) with { Kernel = state.Kernel is { } kernel ? kernel with { Spec = made } : null, Error = null, UncertainInARow = 0 };
+        return state.Remount is null && state.Operation is not null
+            ? changed
+            : changed with { Spec = made, Generation = e.Generation, Remount = null };
+    }
+
     private static MountState Gone(MountState state, ImmutableArray<string> directoriesRemoved) => Unwanted(state with
     {
         Kernel = null,
         OwnedDirectories = state.Attachments.IsEmpty ? [] : [.. state.OwnedDirectories.Except(directoriesRemoved)],
     });
 
-    /// <summary>Without a mount there is nothing to unmount.</summary>
+    /// <summary>Without a mount there is nothing to unmount or to change.</summary>
     private static MountState Unwanted(MountState state) =>
-        state.Kernel is null && state.Operation is null ? state with { UnmountWanted = null } : state;
+        state.Kernel is null && state.Operation is null ? state with { UnmountWanted = null, Remount = null } : state;
 
     private static MountState Drifted(MountState state, DriftKind kind) =>
         kind == DriftKind.Missing && state.Operation is null ? Unwanted(state with { Kernel = null, Error = null }) : state;

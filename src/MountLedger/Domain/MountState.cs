@@ -37,6 +37,9 @@ public sealed record MountState
     /// <summary>An unmount is wanted, in this mode; cleared when the mount is kept or gone.</summary>
     public UnmountMode? UnmountWanted { get; init; }
 
+    /// <summary>Other options are wanted for the mount that is there; cleared when they hold, are refused, or nobody needs it any more.</summary>
+    public PendingRemount? Remount { get; init; }
+
     /// <summary>Who left last, and may therefore repeat the unmount with another mode (rule 7).</summary>
     public AttachmentKey? LastHolder { get; init; }
 
@@ -110,6 +113,9 @@ public sealed record KernelMount(string BootId, ulong MountNamespaceId, ulong? M
     /// <summary>It was made in this boot and namespace, so that its id says something about the mounts that are there.</summary>
     public bool IsOf(KernelIdentity identity) => BootId == identity.BootId && MountNamespaceId == identity.MountNamespaceId;
 }
+
+/// <summary>What <c>remount_requested</c> asked for: becomes spec and generation of the mountpoint when it holds.</summary>
+public sealed record PendingRemount(MountSpec Spec, long Generation);
 
 /// <summary>
 /// An operation in flight, identified by the version of its start event. <paramref name="Generation"/> and

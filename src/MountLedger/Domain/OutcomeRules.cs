@@ -83,6 +83,7 @@ public static class OutcomeRules
         return operation.Kind switch
         {
             // Once is bad luck. What takes its worker with it each time is told as a failure and waits between tries.
+            OperationKind.Remount => RemountRules.Settled(state, operation, ours, found),
             OperationKind.Mount when ours is null && again => MountFailed(state, NoOutcome(state, operation), now),
             OperationKind.Unmount when ours is not null && again => UnmountFailed(state, NoOutcome(state, operation), now),
             OperationKind.Unmount when ours is null => Unmounted(state, released: false, []),
@@ -111,6 +112,8 @@ public static class OutcomeRules
     public static ObservedMount? OursAmong(Observation found, Operation operation, KernelIdentity identity)
     {
         if (!operation.IsOf(identity)) return null;
+        // A mount that is being changed may match neither what it was nor what it shall be.
+        if (operation is { Kind: OperationKind.Remount, MountId: null }) return found.Top;
         return operation.MountId is { } id
             ? found.Mounts.FirstOrDefault(mount => mount.MountId == id)
             : found.Mounts.FirstOrDefault(mount => mount.Matches);

@@ -51,6 +51,26 @@ public abstract record Rejection
             + "a lazy or forced unmount is only for the last one; detach without it";
     }
 
+    /// <summary>There is no mount that holds, so that its options could be changed.</summary>
+    public sealed record NotMounted(string Mountpoint, Phase Phase) : Rejection("not-mounted")
+    {
+        public override string Message => Phase == Phase.Absent
+            ? $"nothing is mounted at {Mountpoint}: mount it with the options that are wanted"
+            : $"{Mountpoint} is {Phase.ToString().ToLowerInvariant()}: change its options once it is mounted";
+    }
+
+    /// <summary>Only the sole holder, or an administrator, may change a mount.</summary>
+    public sealed record NotPermitted(string Mountpoint, string Why) : Rejection("not-permitted")
+    {
+        public override string Message => $"the options of {Mountpoint} cannot be changed by this user, as {Why}: ask a user that the agent's setting `admins` names";
+    }
+
+    /// <summary>The options of the mount are being changed: who joins would not know which ones he gets.</summary>
+    public sealed record RemountPending(string Mountpoint) : Rejection("remount-pending")
+    {
+        public override string Message => $"the options of {Mountpoint} are being changed: try again in a moment";
+    }
+
     /// <summary>A bound of the attachment projection.</summary>
     public sealed record TooManyAttachments(string Mountpoint, int Max) : Rejection("too-many-attachments")
     {

@@ -49,16 +49,22 @@ public sealed class CommandHandler(
         {
             var state = await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
             var decision = MountDecider.Decide(command, state, Context(state));
-            if (decision is Decision.Reject && !(MayBeThereAlready(decision) && mayWait))
+            if (decision is Decision.Reject { Rejection: Rejection.RemountPending } && mayWait)
+            {
+                mayWait = await WaitForChangeAsync(state, patience);
+                continue;
+            }
+            if (decision is Decision.Invalid || (decision is Decision.Reject && !(MayBeThereAlready(decision) && mayWait)))
             {
                 // Nothing is refused on the word of a state that may be old.
                 state = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
-                if (MountDecider.Decide(command, state, Context(state)) is Decision.Reject rejected)
-                    return (new CommandResult.Rejected(rejected.Rejection, state), null);
+                var again = MountDecider.Decide(command, state, Context(state));
+                if (again is Decision.Invalid invalid) return (new CommandResult.Invalid(invalid.Errors), null);
+                if (again is Decision.Reject rejected) return (new CommandResult.Rejected(rejected.Rejection, state), null);
                 continue;
             }
 
-            if (command is MountCommand.Mount && state.Holds && await holdCheck.LookAsync(state) is { } finding)
+            if (command is MountCommand.Mount or MountCommand.Remount && state.Holds && await holdCheck.LookAsync(state) is { } finding)
             {
                 if (NotHeld(finding, state) is { } answer) return (answer, null);
                 executor.Wake(mountpoint);
@@ -72,7 +78,7 @@ public sealed class CommandHandler(
                     MountFlow.NextAction(journal.Fold(state, events, command.Actor)).Kind,
                 _ => ActionKind.None,
             };
-            var pass = action is ActionKind.Mount or ActionKind.Unmount ? executor.Gate.TryEnter(mountpoint) : null;
+            var pass = action is ActionKind.Mount or ActionKind.Unmount or ActionKind.Remount ? executor.Gate.TryEnter(mountpoint) : null;
 
             // The first mount of a mountpoint is decided by who holds it: only then it is known what is at the path. If
             // somebody else holds it, either it becomes free or the state changes, and both let us decide again.
@@ -152,6 +158,7 @@ public sealed class CommandHandler(
             decision = MountDecider.Decide(command, state, context with { Occupant = seen.Top });
         }
         if (decision is Decision.Reject rejected) return new Tried.Answered(new CommandResult.Rejected(rejected.Rejection, state));
+        if (decision is Decision.Invalid) return null;
 
         var events = ((Decision.Accept)decision).Events;
         if (events.IsEmpty) return AlreadySo(command, state);
@@ -221,6 +228,8 @@ public sealed class CommandHandler(
         {
             case ActionKind.Unmount:
                 return (MountOperator.UnmountStarted(folded), null);
+            case ActionKind.Remount:
+                return (@operator.RemountStarted(folded), null);
             case ActionKind.Mount when folded.Spec is { FsType: "tmpfs" or "ramfs" or "bind" or "overlay" } spec:
                 // What goes wrong here goes wrong again in the executor, which records it.
                 return await host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None) is PrepareResult.Ready ready
@@ -290,6 +299,21 @@ public sealed class CommandHandler(
         catch (OperationCanceledException)
         {
             return null;
+        }
+    }
+
+    /// <summary>Waits until the mountpoint has another state.</summary>
+    /// <returns>False when the caller's patience ended first.</returns>
+    private async Task<bool> WaitForChangeAsync(MountState seen, CancellationToken patience)
+    {
+        try
+        {
+            await live.WaitAsync(seen.Mountpoint, newest => newest.Version != seen.Version, patience);
+            return true;
+        }
+        catch (OperationCanceledException)
+        {
+            return false;
         }
     }
 

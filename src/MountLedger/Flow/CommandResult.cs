@@ -34,4 +34,4 @@ public abstract record CommandResult
 }
 
 /// <summary>The word that a settled command is answered with.</summary>
-public enum Outcome { Mounted, Attached, Unmounted, Detached, Noop, Pending }
+public enum Outcome { Mounted, Attached, Unmounted, Detached, Remounted, Noop, Pending }

@@ -40,6 +40,9 @@ internal static partial class Log
     public static partial void Reconciled(
         this ILogger logger, int mountpoints, int mounts, long elapsedMs, int missing, int foreign, int unsettled);
 
+    [LoggerMessage(116, LogLevel.Warning, "remount {Mountpoint} failed: {Errno}: {Message}")]
+    public static partial void RemountFailed(this ILogger logger, string mountpoint, string errno, string message);
+
     [LoggerMessage(113, LogLevel.Information, "drift {Kind} at {Mountpoint} is over: {Detail}")]
     public static partial void DriftOver(this ILogger logger, DriftKind kind, string mountpoint, string? detail);
 

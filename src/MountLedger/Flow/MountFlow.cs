@@ -12,6 +12,9 @@ public enum ActionKind
     /// <summary>Take the mount away.</summary>
     Unmount,
 
+    /// <summary>Give the mount the options that are wanted by now.</summary>
+    Remount,
+
     /// <summary>Somebody attached while an unmount was pending: record that the mount stays.</summary>
     Keep,
 
@@ -48,7 +51,7 @@ public static class MountFlow
             return new(ActionKind.Mount, RetryOf(state, OperationKind.Mount));
         }
 
-        if (state.Holds) return new(ActionKind.None);
+        if (state.Holds) return new(state.Remount is null ? ActionKind.None : ActionKind.Remount);
 
         var wanted = !state.Attachments.IsEmpty && state.Kernel.Spec == state.Spec;
         if (wanted) return new(ActionKind.Keep);

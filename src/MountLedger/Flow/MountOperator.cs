@@ -48,6 +48,7 @@ public sealed class MountOperator(
     {
         ActionKind.Mount => MountAsync(state, origin),
         ActionKind.Unmount => UnmountAsync(state, origin),
+        ActionKind.Remount => RemountAsync(state, origin),
         ActionKind.Settle => SettleAsync(state),
         ActionKind.Keep => RecordWhileAsync(ActionKind.Keep, state, [new MountEvent.MountKept()], origin),
         ActionKind.Release => RecordWhileAsync(ActionKind.Release, state, OutcomeRules.Unmounted(state, released: true, []), origin),
@@ -62,9 +63,12 @@ public sealed class MountOperator(
     {
         var operation = state.Operation ?? throw new ArgumentException("no operation has been started", nameof(state));
         _causes.TryRemove(state.Mountpoint, out _);
-        var task = operation.Kind == OperationKind.Mount
-            ? FinishMountAsync(state, operation, prepared ?? throw new ArgumentNullException(nameof(prepared)), origin)
-            : FinishUnmountAsync(state, operation, origin);
+        var task = operation.Kind switch
+        {
+            OperationKind.Mount => FinishMountAsync(state, operation, prepared ?? throw new ArgumentNullException(nameof(prepared)), origin),
+            OperationKind.Remount => FinishRemountAsync(state, operation, origin),
+            _ => FinishUnmountAsync(state, operation, origin),
+        };
         return Tracked(state.Mountpoint, task);
     }
 
@@ -86,6 +90,10 @@ public sealed class MountOperator(
     /// <summary>The start event of the unmount that <paramref name="state"/> wants.</summary>
     public static MountEvent.UnmountStarted UnmountStarted(MountState state) =>
         new(state.UnmountWanted ?? UnmountMode.Normal, state.Kernel?.BootId, state.Kernel?.MountNamespaceId, state.Kernel?.MountId);
+
+    /// <summary>The start event of the remount that <paramref name="state"/> wants.</summary>
+    public MountEvent.RemountStarted RemountStarted(MountState state) =>
+        new(state.Remount!.Generation, host.Identity.BootId, host.Identity.MountNamespaceId, state.Kernel?.MountId);
 
     private async Task<bool> MountAsync(MountState state, AppendOrigin origin)
     {
@@ -152,6 +160,29 @@ public sealed class MountOperator(
         if (!await StartAsync(state, UnmountStarted(state), origin)) return !journal.IsFenced;
         var started = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
         return started.Operation is not null && await FinishAsync(started, prepared: null, origin) is not null;
+    }
+
+    private async Task<bool> RemountAsync(MountState state, AppendOrigin origin)
+    {
+        if (!MayBegin(ActionKind.Remount, state)) return false;
+        if (!await StartAsync(state, RemountStarted(state), origin)) return !journal.IsFenced;
+        var started = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
+        return started.Operation is not null && await FinishAsync(started, prepared: null, origin) is not null;
+    }
+
+    private async Task<MountState?> FinishRemountAsync(MountState state, Operation operation, AppendOrigin origin)
+    {
+        var before = state.Kernel?.Spec ?? state.Spec!;
+        var result = await host.RemountAsync(
+            new RemountOrder(state.Mountpoint, operation.MountId, before, operation.Spec ?? before), CancellationToken.None);
+        if (result is RemountResult.Failed failed)
+            logger.RemountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
+        return await OutcomeAsync(state, operation, origin, newest => result switch
+        {
+            RemountResult.Remounted => [new MountEvent.Remounted(operation.Generation)],
+            RemountResult.Failed f => [new MountEvent.RemountFailed(f.Error.Errno, f.Error.Message)],
+            _ => Uncertain(newest, operation, ((RemountResult.Unknown)result).Reason),
+        });
     }
 
     private async Task<bool> StartAsync(MountState state, MountEvent start, AppendOrigin origin) =>

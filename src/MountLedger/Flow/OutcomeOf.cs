@@ -11,6 +11,7 @@ public static class OutcomeOf
     {
         MountCommand.Mount mount => Mount(mount, state, version),
         MountCommand.Unmount unmount => Unmount(unmount, state, version),
+        MountCommand.Remount remount => Remount(remount, state, version),
         _ => null,
     };
 
@@ -47,6 +48,20 @@ public static class OutcomeOf
         return command.Mode != UnmountMode.Normal && state.Error is { RetryAt: null }
             ? null
             : FailureSince(state, version, OperationKind.Unmount);
+    }
+
+    private static CommandResult? Remount(MountCommand.Remount command, MountState state, long version)
+    {
+        if (state.Remount is not null || state.Uncertain || state.Operation is { Kind: OperationKind.Remount }) return null;
+        if (FailureSince(state, version, OperationKind.Remount) is { } failed) return failed;
+        return state.Holds && RemountRules.AreThere(command, state)
+            ? new CommandResult.Done(Outcome.Remounted, state)
+            : new CommandResult.Failed(
+                new OperationError(
+                    OperationKind.Remount, "ECANCELED",
+                    $"remount {state.Mountpoint}: the mount was taken away or changed again while this one was awaited",
+                    [], Attempt: 1, RetryAt: null, state.Version),
+                state);
     }
 
     private static CommandResult.Failed? FailureSince(MountState state, long version, OperationKind kind) =>

@@ -22,6 +22,9 @@ internal static class RequestChecks
     public static RequestKey? KeyOf(RequestConditions conditions, UnmountRequest raw) =>
         KeyOf(conditions, () => JsonSerializer.SerializeToUtf8Bytes(raw, RequestJson.Default.UnmountRequest));
 
+    public static RequestKey? KeyOf(RequestConditions conditions, RemountRequest raw) =>
+        KeyOf(conditions, () => JsonSerializer.SerializeToUtf8Bytes(raw, RequestJson.Default.RemountRequest));
+
     private static RequestKey? KeyOf(RequestConditions conditions, Func<byte[]> body) =>
         conditions.IdempotencyKey is { } key
             ? new RequestKey(key, conditions.BodyHash ?? Convert.ToHexStringLower(SHA256.HashData(body())))

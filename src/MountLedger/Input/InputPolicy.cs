@@ -14,6 +14,9 @@ public sealed record InputPolicy(string Host, ImmutableArray<string> Roots)
     /// <summary>A caller may ask for <c>dev</c>. Who does not ask gets <c>nodev</c> all the same.</summary>
     public bool AllowDev { get; init; }
 
+    /// <summary>Actors that may change what others hold (<c>mountledger remount</c>).</summary>
+    public ImmutableArray<string> Admins { get; init; } = ["root"];
+
     /// <summary>Types beyond the catalogue that the configuration names, each mounted by a helper of its own.</summary>
     public ImmutableArray<Filesystem> HelperTypes { get; init; } = [];
 
@@ -25,6 +28,12 @@ public sealed record InputPolicy(string Host, ImmutableArray<string> Roots)
 /// <summary>A mount request of which every member is in order, and whose spec is canonical.</summary>
 public sealed record ValidatedMount(
     string Host, string Mountpoint, MountSpec Spec, AttachmentKey Attachment, OnFailure OnFailure, TimeSpan Wait)
+{
+    public StreamKey Stream => new(Host, Mountpoint);
+}
+
+/// <summary>A remount request, as far as it can be judged without the mount: its options depend on the filesystem.</summary>
+public sealed record ValidatedRemount(string Host, string Mountpoint, ImmutableArray<string> Options, TimeSpan Wait)
 {
     public StreamKey Stream => new(Host, Mountpoint);
 }

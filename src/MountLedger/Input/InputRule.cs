@@ -69,6 +69,9 @@ public static class InputRule
     public const string ContradictoryOptions = "contradictory-options";
     public const string MissingOption = "missing-option";
 
+    /// <summary>It cannot be changed on a live mount.</summary>
+    public const string FixedOption = "fixed-option";
+
     /// <summary>The filesystem cannot be written, and <c>rw</c> was asked for.</summary>
     public const string ReadOnlyFilesystem = "read-only-filesystem";
 
@@ -90,7 +93,7 @@ public static class InputRule
         Required, NoControlCharacters, ValidUtf8, AbsolutePath, NormalisedPath, PathLength, ComponentLength, InsideRoot,
         NameLength, Printable, NoSurroundingSpace, HostName, OwnHost, SourceLength, NoLeadingDash, KnownFilesystem,
         HelperUnsupported, SourceForm, OptionCount, OptionLength, OptionsLength, NoSeparator, KnownOption, OptionPolicy, OptionValue,
-        OptionNeedsValue, OptionTakesNoValue, DuplicateOption, ContradictoryOptions, MissingOption, ReadOnlyFilesystem,
+        OptionNeedsValue, OptionTakesNoValue, DuplicateOption, ContradictoryOptions, MissingOption, FixedOption, ReadOnlyFilesystem,
         NoClearSecret, WaitRange, KnownValue, KnownEventType, Time, LimitRange, IdempotencyKey, Version, ReasonLength,
     ];
 }

@@ -60,6 +60,19 @@ public static partial class InputRules
             : null;
     }
 
+    /// <summary>Null exactly when <paramref name="errors"/> is not empty.</summary>
+    public static ValidatedRemount? Remount(RemountRequest raw, InputPolicy policy, out IReadOnlyList<InputError> errors)
+    {
+        var found = new InputErrors();
+        errors = found;
+        var host = ServedHost("host", raw.Host, policy, found);
+        var mountpoint = MountpointPath("mountpoint", raw.Mountpoint, policy, found);
+        if (raw.Options is { IsDefaultOrEmpty: false }) SpecRules.Options(raw.Options, filesystem: null, source: null, policy, found);
+        else found.Add("options", InputRule.Required, null, "give the options that shall change");
+        var wait = Wait("waitSeconds", raw.WaitSeconds, found);
+        return found.Count == 0 ? new ValidatedRemount(host!, mountpoint!, raw.Options!.Value, wait) : null;
+    }
+
     /// <summary>A mountpoint: absolute, normalised, at most 2 048 bytes, strictly below one of the agent's roots.</summary>
     public static string? MountpointPath(string field, string? value, InputPolicy policy, InputErrors errors) =>
         PathRules.BelowRoot(errors, field, value, policy.Roots);

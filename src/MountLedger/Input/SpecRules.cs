@@ -7,7 +7,7 @@ namespace MountLedger;
 /// option once, in ordinal order, values in one spelling, what the kernel does anyway left out, <c>nosuid,nodev</c> added.
 /// So equal meanings are equal specs, and what was canonical stays as it is.
 /// </summary>
-public static class SpecRules
+public static partial class SpecRules
 {
     public const int SourceBytesMax = 2048;
     public const int OptionsMax = 64;
@@ -57,16 +57,22 @@ public static class SpecRules
     public static ImmutableArray<string> Options(
         ImmutableArray<string>? raw, Filesystem? filesystem, string? source, InputPolicy policy, InputErrors errors)
     {
-        var options = raw is { IsDefault: false } given ? given : [];
+        var wanted = Parsed(raw is { IsDefault: false } given ? given : [], filesystem, policy, errors);
+        return filesystem is null || wanted is null ? [] : Canonical(filesystem, source, wanted, errors);
+    }
+
+    /// <summary>Each option by itself; null when there are too many to look at.</summary>
+    private static OptionSet? Parsed(ImmutableArray<string> options, Filesystem? filesystem, InputPolicy policy, InputErrors errors)
+    {
         if (options.Length > OptionsMax)
         {
             errors.Add("options", InputRule.OptionCount, $"{options.Length} options", $"give at most {OptionsMax} options");
-            return [];
+            return null;
         }
         if (options.Sum(option => (option is null ? 0 : Text.Bytes(option)) + 1) > OptionsBytesMax)
         {
             errors.Add("options", InputRule.OptionsLength, null, $"give options of at most {OptionsBytesMax} bytes in all");
-            return [];
+            return null;
         }
 
         var wanted = new OptionSet(errors);
@@ -76,7 +82,29 @@ public static class SpecRules
             if (IsWellFormed(field, options[i], errors) && filesystem is not null)
                 One(field, options[i], filesystem, policy, errors, wanted);
         }
-        return filesystem is null ? [] : Canonical(filesystem, source, wanted, errors);
+        return wanted;
+    }
+
+    /// <summary>
+    /// The spec of a live mount with some options changed: an option takes the place of the one of its group (<c>rw</c> of
+    /// <c>ro</c>, <c>size=2g</c> of <c>size=1g</c>), and those that are not named stay. Null with at least one error.
+    /// </summary>
+    public static MountSpec? Changed(MountSpec current, ImmutableArray<string>? raw, InputPolicy policy, InputErrors errors)
+    {
+        var before = errors.Found;
+        var filesystem = Type(current.FsType, policy, errors);
+        if (raw is not { IsDefaultOrEmpty: false } options)
+        {
+            errors.Add("options", InputRule.Required, null, "give the options that shall change");
+            return null;
+        }
+        var wanted = Parsed(options, filesystem, policy, errors);
+        if (filesystem is null || wanted is null || errors.Found > before) return null;
+        foreach (var (field, rule) in wanted.Fixed())
+            errors.Add(field, InputRule.FixedOption, rule.Name, $"leave {rule.Name} out: it says how to mount, and cannot be changed afterwards");
+        wanted.AddUnlessNamed(current.Options.Select(option => (option, filesystem.RuleOf(option))));
+        var canonical = Canonical(filesystem, current.Source, wanted, errors);
+        return errors.Found == before ? current with { Options = canonical } : null;
     }
 
     private static string? Source(string? source, Filesystem? filesystem, InputErrors errors)
@@ -194,19 +222,34 @@ public static class SpecRules
     /// <summary>The options of one request by key and group, so that two that cannot both hold are found.</summary>
     private sealed class OptionSet(InputErrors errors)
     {
-        private readonly Dictionary<string, (string Key, string Option, OptionRule Rule)> _byGroup = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, (string Key, string Option, OptionRule Rule, string Field)> _byGroup = new(StringComparer.Ordinal);
 
         public IEnumerable<string> Canonical =>
             _byGroup.Values.Where(wanted => !wanted.Rule.IsDefault).Select(wanted => wanted.Option);
 
         public void Add(string field, string key, string option, OptionRule rule)
         {
-            if (_byGroup.TryAdd(rule.Group, (key, option, rule))) return;
+            if (_byGroup.TryAdd(rule.Group, (key, option, rule, field))) return;
             var other = _byGroup[rule.Group];
             if (other.Key != key)
                 errors.Add(field, InputRule.ContradictoryOptions, option, $"give {key} or {other.Key}, not both");
             else if (other.Option != option)
                 errors.Add(field, InputRule.DuplicateOption, option, $"give {key} once: it has another value before");
+        }
+
+        /// <summary>Those that say how to mount, and not that which is so anyway.</summary>
+        public IEnumerable<(string Field, OptionRule Rule)> Fixed() => _byGroup.Values
+            .Where(wanted => wanted.Rule is { Target: OptionTarget.Instruction, IsDefault: false }).Select(wanted => (wanted.Field, wanted.Rule));
+
+        /// <summary>Options of a spec that is canonical already, as far as nothing else of their group has been named.</summary>
+        public void AddUnlessNamed(IEnumerable<(string Option, OptionRule? Rule)> options)
+        {
+            foreach (var (option, rule) in options)
+            {
+                // A name that this version does not know any more stays as it is.
+                var known = rule ?? new OptionRule(Filesystem.KeyOf(option), OptionTarget.Superblock, ValueNeed.Optional, ValueSyntax.Text);
+                _byGroup.TryAdd(known.Group, (known.Name, option, known, "options"));
+            }
         }
 
         public bool Has(string key) => _byGroup.Values.Any(wanted => wanted.Key == key);

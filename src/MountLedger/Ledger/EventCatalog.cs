@@ -25,7 +25,7 @@ public static class EventCatalog
             new("unmount_started", json.UnmountStarted), new("unmounted", json.Unmounted),
             new("unmount_failed", json.UnmountFailed), new("operation_uncertain", json.OperationUncertain),
             new("operation_settled", json.OperationSettled), new("remount_requested", json.RemountRequested),
-            new("remounted", json.Remounted), new("remount_failed", json.RemountFailed),
+            new("remount_started", json.RemountStarted), new("remounted", json.Remounted), new("remount_failed", json.RemountFailed),
             new("drift_detected", json.DriftDetected), new("drift_resolved", json.DriftResolved),
             new("repair_paused", json.RepairPaused), new("repair_resumed", json.RepairResumed),
             new("agent_started", json.AgentStarted), new("host_up", json.HostUp), new("host_down", json.HostDown),

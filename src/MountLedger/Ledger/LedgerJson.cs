@@ -28,6 +28,7 @@ namespace MountLedger;
 [JsonSerializable(typeof(MountEvent.OperationUncertain))]
 [JsonSerializable(typeof(MountEvent.OperationSettled))]
 [JsonSerializable(typeof(MountEvent.RemountRequested))]
+[JsonSerializable(typeof(MountEvent.RemountStarted))]
 [JsonSerializable(typeof(MountEvent.Remounted))]
 [JsonSerializable(typeof(MountEvent.RemountFailed))]
 [JsonSerializable(typeof(MountEvent.DriftDetected))]

@@ -22,7 +22,8 @@ internal sealed record MountStateRow(
     OperationError? Error,
     ImmutableSortedDictionary<DriftKind, string?> Drift,
     bool RepairPaused,
-    bool MountedOverEmpty);
+    bool MountedOverEmpty,
+    PendingRemount? Remount = null);
 
 /// <summary>From a state to its row and back.</summary>
 public static class MountStateCodec
@@ -32,7 +33,7 @@ public static class MountStateCodec
         new MountStateRow(
             state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UncertainInARow, state.UnmountWanted, state.LastHolder?.Volume,
             state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused,
-            state.MountedOverEmpty),
+            state.MountedOverEmpty, state.Remount),
         StoredJson.Context.MountStateRow);
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
@@ -58,6 +59,7 @@ public static class MountStateCodec
             Error = row.Error,
             Drift = row.Drift ?? ImmutableSortedDictionary<DriftKind, string?>.Empty,
             RepairPaused = row.RepairPaused,
+            Remount = row.Remount,
             MountedOverEmpty = row.MountedOverEmpty,
             UpdatedAt = updatedAt,
             Attachments = MountState.NoAttachments.AddRange(

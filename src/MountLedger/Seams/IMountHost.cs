@@ -52,6 +52,12 @@ public interface IMountHost
     Task<UnmountResult> UnmountAsync(UnmountOrder order, CancellationToken cancellationToken);
 
     /// <summary>
+    /// Gives the mount with exactly this id at this path other options, and reads them back. When it fails the mount is as
+    /// it was before, as far as the kernel lets us.
+    /// </summary>
+    Task<RemountResult> RemountAsync(RemountOrder order, CancellationToken cancellationToken);
+
+    /// <summary>
     /// Returns once no operation that was started on this mountpoint before, by this or an earlier agent, can still act.
     /// </summary>
     Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken);
@@ -162,6 +168,24 @@ public sealed record UnmountOrder(
 
     /// <summary>An id that no mount has: only the directories are dealt with.</summary>
     public const ulong NoMount = 0;
+}
+
+/// <summary>
+/// From the options of <paramref name="Before"/> to those of <paramref name="After"/>; source and type are the same.
+/// <paramref name="MountId"/> null: the topmost mount at the path (kernels without unique ids).
+/// </summary>
+public sealed record RemountOrder(string Mountpoint, ulong? MountId, MountSpec Before, MountSpec After);
+
+public abstract record RemountResult
+{
+    private RemountResult() { }
+
+    public sealed record Remounted : RemountResult;
+
+    /// <summary>The mount has the options that it had before.</summary>
+    public sealed record Failed(KernelError Error) : RemountResult;
+
+    public sealed record Unknown(string Reason) : RemountResult;
 }
 
 public abstract record UnmountResult

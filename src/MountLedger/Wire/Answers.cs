@@ -19,6 +19,8 @@ public static class Answers
         CommandResult.Replayed replayed => (replayed.Status, replayed.Answer),
         CommandResult.Rejected { Rejection: Rejection.VersionConflict { Expected: not null } conflict } rejected =>
             Render(Of(412, "the mountpoint has changed", conflict, rejected.State)),
+        CommandResult.Rejected { Rejection: Rejection.NotPermitted refused } rejected =>
+            Render(Of(403, "not permitted", refused, rejected.State)),
         CommandResult.Rejected rejected => Render(Of(409, "rejected by the rules", rejected.Rejection, rejected.State)),
         CommandResult.Failed failed => Render(new Problem
         {

@@ -24,7 +24,7 @@ public record MountpointView
 /// <summary>What <c>mount</c> and <c>unmount</c> print: the mountpoint, with what came of the request.</summary>
 public sealed record OutcomeView : MountpointView
 {
-    /// <summary><c>mounted, attached, unmounted, detached, noop</c> or <c>pending</c>.</summary>
+    /// <summary><c>mounted, attached, unmounted, detached, remounted, noop</c> or <c>pending</c>.</summary>
     public required string Outcome { get; init; }
 }
 
@@ -58,6 +58,9 @@ public sealed record MountRequest(
 /// <summary><c>POST /v1/unmounts</c>.</summary>
 public sealed record UnmountRequest(
     string? Host, string? Mountpoint, string? Volume, string? Consumer, UnmountMode? Mode, double? WaitSeconds);
+
+/// <summary><c>POST /v1/remounts</c>.</summary>
+public sealed record RemountRequest(string? Host, string? Mountpoint, ImmutableArray<string>? Options, double? WaitSeconds);
 
 /// <summary><c>POST /v1/hosts/{host}/up|down</c>.</summary>
 public sealed record HostChangeRequest(string? Reason);
@@ -94,6 +97,7 @@ public sealed record Problem
     Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>)])]
 [JsonSerializable(typeof(MountRequest))]
 [JsonSerializable(typeof(UnmountRequest))]
+[JsonSerializable(typeof(RemountRequest))]
 [JsonSerializable(typeof(HostChangeRequest))]
 public sealed partial class RequestJson : JsonSerializerContext;
 

@@ -196,6 +196,7 @@ internal static class BadInput
         Mounting("acl and noacl", Options("ext4", "/dev/sda1", "acl", "noacl"), "options[1]", ContradictoryOptions),
         Mounting("two sizes", Options("tmpfs", "t", "size=1g", "size=2g"), "options[1]", DuplicateOption),
         Mounting("with and without value", Options("btrfs", "/dev/sda1", "compress", "compress=zstd"), "options[1]", DuplicateOption),
+        Remounting("an instruction", "xfs", ["loop"], FixedOption),
         Mounting("overlay without layers", Options("overlay", "o"), "options", MissingOption),
         Mounting("overlay without workdir", Options("overlay", "o", "lowerdir=/a", "upperdir=/b"), "options", MissingOption),
     ];
@@ -247,6 +248,16 @@ internal static class BadInput
             return errors;
         },
         field, rule);
+
+    private static Case Remounting(string what, string fstype, string[] options, string rule) => new(
+        $"remount: {what}",
+        () =>
+        {
+            var errors = new InputErrors();
+            Assert.Null(SpecRules.Changed(new MountSpec("/dev/sda1", fstype, []), [.. options], Policy, errors));
+            return errors;
+        },
+        "options[0]", rule);
 
     private static Case Field<T>(string what, string field, Func<InputErrors, T?> check, string rule) => new(
         what,

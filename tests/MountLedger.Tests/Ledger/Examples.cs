@@ -31,6 +31,7 @@ internal static class Examples
         new MountEvent.OperationUncertain(OperationKind.Mount, "the worker died"),
         new MountEvent.OperationSettled(OperationKind.Unmount, SettledAs.Absent, null),
         new MountEvent.RemountRequested(["nodev", "nosuid", "ro"], 4),
+        new MountEvent.RemountStarted(4, Boot, Namespace, 2_147_483_655),
         new MountEvent.Remounted(4),
         new MountEvent.RemountFailed("EINVAL", "refused"),
         new MountEvent.DriftDetected(DriftKind.SourceMismatch, "/dev/sdb1"),

@@ -119,6 +119,7 @@ public sealed class MountStateCodecTests
                    from detail in maybe
                    select new MountEvent.OperationSettled(operation, found, detail)),
             Events(from option in options from generation in number select new MountEvent.RemountRequested(option, generation)),
+            Events(from generation in number from ns in namespaceId from id in mountId select new MountEvent.RemountStarted(generation, "boot-1", ns, id)),
             Events(from generation in number select new MountEvent.Remounted(generation)),
             Gen.Constant<MountEvent>(new MountEvent.RemountFailed("EINVAL", "refused")),
             Events(from what in drift from detail in maybe select new MountEvent.DriftDetected(what, detail)),

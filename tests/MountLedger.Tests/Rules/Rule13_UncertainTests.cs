@@ -154,7 +154,7 @@ public sealed class Rule13_UncertainTests
         };
 
         Assert.Equal(
-            [Text(Settled(OperationKind.Remount, SettledAs.Mounted))],
+            [Text(new MountEvent.Remounted(1))],
             OutcomeRules.Settled(remounting, Found(Seen()), Kernel, Noon).Select(Text));
         Assert.True((remounting with { Uncertain = false }).Holds);
     }

@@ -1,0 +1,105 @@
+namespace MountLedger.Tests.Input;
+
+/// <summary>
+/// What Linux 6.18 showed in /proc/self/mountinfo after each filesystem was mounted with that option: the option holds. And
+/// what it showed after another one: it does not.
+/// </summary>
+public sealed class OptionMeaningTests
+{
+    [Theory]
+    [InlineData("tmpfs", "size=1g", "rw,size=1048576k")]
+    [InlineData("tmpfs", "size=10%", "rw,size=2468412k")]
+    [InlineData("tmpfs", "size=5000", "rw,size=8k")]
+    [InlineData("tmpfs", "nr_blocks=100k", "rw,size=409600k")]
+    [InlineData("tmpfs", "nr_inodes=5k", "rw,nr_inodes=5120")]
+    [InlineData("tmpfs", "mode=1777", "rw")]
+    [InlineData("tmpfs", "mode=750", "rw,mode=0750")]
+    [InlineData("tmpfs", "huge=never", "rw")]
+    [InlineData("tmpfs", "huge=within_size", "rw,huge=within_size")]
+    [InlineData("tmpfs", "mpol=interleave", "rw,mpol=interleave:0")]
+    [InlineData("tmpfs", "inode32", "rw")]
+    [InlineData("tmpfs", "noswap", "rw,noswap")]
+    [InlineData("ramfs", "mode=755", "rw")]
+    [InlineData("ramfs", "mode=700", "rw,mode=700")]
+    [InlineData("ext2", "usrquota", "rw,quota,usrquota")]
+    [InlineData("ext3", "data=journal", "rw,nodioread_nolock,data=journal")]
+    [InlineData("ext4", "barrier=0", "rw,nobarrier")]
+    [InlineData("ext4", "barrier=1", "rw")]
+    [InlineData("ext4", "auto_da_alloc=0", "rw,noauto_da_alloc")]
+    [InlineData("ext4", "dioread_lock", "rw,nodioread_nolock")]
+    [InlineData("ext4", "commit=5", "rw")]
+    [InlineData("ext4", "commit=30", "rw,commit=30")]
+    [InlineData("ext4", "norecovery", "ro,norecovery")]
+    [InlineData("ext4", "errors=remount-ro", "rw")]
+    [InlineData("ext4", "errors=remount-ro", "rw,errors=remount-ro")]
+    [InlineData("ext4", "acl", "rw")]
+    [InlineData("ext4", "dax=never", "rw,dax=never")]
+    [InlineData("xfs", "allocsize=64k", "rw,inode64,allocsize=64k,logbufs=8,logbsize=32k,noquota")]
+    [InlineData("xfs", "sync", "rw,sync,wsync,inode64,logbufs=8,logbsize=32k,noquota")]
+    [InlineData("xfs", "nodiscard", "rw,inode64,logbufs=8,logbsize=32k,noquota")]
+    [InlineData("xfs", "logbsize=64k", "rw,inode64,logbufs=8,logbsize=64k,noquota")]
+    [InlineData("btrfs", "compress", "rw,compress=zlib:3,ssd,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "compress-force=zstd", "rw,compress-force=zstd:3,ssd,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "compress=none", "rw,ssd,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "max_inline=1k", "rw,max_inline=1024,ssd,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "max_inline=2k", "rw,ssd,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "discard=sync", "rw,ssd,discard,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "subvol=/sv", "rw,ssd,discard=async,space_cache=v2,subvolid=256,subvol=/sv")]
+    [InlineData("btrfs", "rescue=all", "ro,ssd,rescue=nologreplay:ignorebadroots:ignoredatacsums:ignoremetacsums:ignoresuperflags,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "rescue=usebackuproot", "ro,ssd,discard=async,space_cache=v2,subvolid=5,subvol=/")]
+    [InlineData("squashfs", "errors=continue", "ro,errors=continue")]
+    [InlineData("erofs", "noacl", "ro,user_xattr,noacl,cache_strategy=readaround")]
+    [InlineData("erofs", "directio", "ro,user_xattr,acl,cache_strategy=readaround")]
+    [InlineData("overlay", "volatile", "rw,lowerdir=/l,upperdir=/u,workdir=/w,uuid=on,fsync=volatile")]
+    [InlineData("overlay", "xino=on", "rw,lowerdir=/l,upperdir=/u,workdir=/w,uuid=on")]
+    [InlineData("overlay", "index=off", "rw,lowerdir=/l,upperdir=/u,workdir=/w,uuid=on")]
+    public void It_holds(string fstype, string wanted, string shown) =>
+        Assert.True(OptionMeaning.Holds(fstype, wanted, ["rw", "relatime"], shown.Split(',')));
+
+    [Theory]
+    [InlineData("tmpfs", "size=1g", "rw")]
+    [InlineData("tmpfs", "size=2g", "rw,size=1048576k")]
+    [InlineData("tmpfs", "mode=700", "rw")]
+    [InlineData("tmpfs", "mode=1777", "rw,mode=700")]
+    [InlineData("tmpfs", "uid=0", "rw,uid=5")]
+    [InlineData("tmpfs", "noswap", "rw")]
+    [InlineData("tmpfs", "inode32", "rw,inode64")]
+    [InlineData("tmpfs", "mpol=interleave", "rw,mpol=bind:0")]
+    [InlineData("ext4", "barrier=0", "rw")]
+    [InlineData("ext4", "barrier=1", "rw,nobarrier")]
+    [InlineData("ext4", "dioread_nolock", "rw,nodioread_nolock")]
+    [InlineData("ext4", "auto_da_alloc", "rw,noauto_da_alloc")]
+    [InlineData("ext4", "commit=30", "rw")]
+    [InlineData("ext4", "commit=5", "rw,commit=30")]
+    [InlineData("ext4", "errors=continue", "rw,errors=remount-ro")]
+    [InlineData("ext4", "nogrpid", "rw,grpid")]
+    [InlineData("ext4", "minixdf", "rw")]
+    [InlineData("xfs", "inode32", "rw,inode64,logbufs=8,logbsize=32k,noquota")]
+    [InlineData("xfs", "largeio", "rw,inode64,logbufs=8,logbsize=32k,noquota")]
+    [InlineData("btrfs", "compress=zstd", "rw,compress=zstd:5,ssd")]
+    [InlineData("btrfs", "compress=zstd", "rw,compress-force=zstd:3,ssd")]
+    [InlineData("btrfs", "compress=none", "rw,compress=lzo,ssd")]
+    [InlineData("btrfs", "subvol=/sv", "rw,ssd,subvolid=5,subvol=/")]
+    [InlineData("btrfs", "rescue=ignorebadroots", "ro,rescue=nologreplay")]
+    [InlineData("erofs", "noacl", "ro,user_xattr,acl,cache_strategy=readaround")]
+    [InlineData("overlay", "metacopy=on", "rw,uuid=on")]
+    [InlineData("overlay", "metacopy=off", "rw,uuid=on,metacopy=on")]
+    public void It_does_not_hold(string fstype, string wanted, string shown) =>
+        Assert.False(OptionMeaning.Holds(fstype, wanted, ["rw", "relatime"], shown.Split(',')));
+
+    [Theory]
+    [InlineData("nosuid", "rw,nosuid,relatime", true)]
+    [InlineData("nosuid", "rw,relatime", false)]
+    [InlineData("suid", "rw,nosuid,relatime", false)]
+    [InlineData("dev", "rw,relatime", true)]
+    [InlineData("ro", "rw,relatime", false)]
+    [InlineData("strictatime", "rw", true)]
+    [InlineData("strictatime", "rw,relatime", false)]
+    [InlineData("noatime", "rw,noatime", true)]
+    [InlineData("nosymfollow", "rw,relatime,nosymfollow", true)]
+    public void A_flag_is_looked_for_among_those_of_the_mount(string wanted, string shown, bool holds)
+    {
+        Assert.Equal(holds, OptionMeaning.Holds("tmpfs", wanted, shown.Split(','), ["rw"]));
+        Assert.Equal(holds, OptionMeaning.Holds("fuse.unheard-of", wanted, shown.Split(','), ["rw"]));
+    }
+}

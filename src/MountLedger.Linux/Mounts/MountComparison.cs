@@ -9,7 +9,7 @@ namespace MountLedger.Linux;
 internal static class MountComparison
 {
     // An attribute that is there although nobody asked for it makes a different mount.
-    private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow" };
+    private static readonly HashSet<string> Restricting = new(StringComparer.Ordinal) { "ro", "noexec", "nosymfollow", "noatime", "nodiratime" };
 
     /// <summary>Names of what differs: <c>source</c>, <c>fstype</c>, <c>options</c>; empty when it is the same.</summary>
     public static ImmutableArray<string> Differences(MountSpec wanted, MountTable.Found found)
@@ -37,7 +37,8 @@ internal static class MountComparison
             && RealDevice(wanted.Source) == RealDevice(found.Mount.Source);
     }
 
-    private static string RealDevice(string path)
+    /// <summary>The device that a name such as /dev/disk/by-uuid/… stands for.</summary>
+    public static string RealDevice(string path)
     {
         try
         {
@@ -51,8 +52,10 @@ internal static class MountComparison
 
     private static bool OptionsMatch(MountSpec wanted, ObservedMount found)
     {
-        foreach (var option in Restricting)
-            if (found.MountOptions.Contains(option) && !wanted.Options.Contains(option)) return false;
+        if (UnaskedAttributes(wanted, found.MountOptions) is { Count: > 0 } unasked && !unasked.IsSubsetOf(Inherited(wanted))) return false;
+        // A disk's filesystem that has turned itself read-only, after errors say, is not what was asked for.
+        if (MountPlan.Of(wanted) is { IsOnBlockDevice: true, ReadOnly: false } && (found.SuperOptions.Contains("ro") || found.SuperOptions.Contains("emergency_ro")))
+            return false;
         var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
@@ -65,6 +68,21 @@ internal static class MountComparison
         }
         return wanted.FsType != "overlay" || Layers(wanted.Options).SequenceEqual(Layers(found.SuperOptions));
     }
+
+    /// <summary>Attributes of the mount that make it another one than the spec asks for, because it does not name them.</summary>
+    private static HashSet<string> UnaskedAttributes(MountSpec wanted, ImmutableArray<string> present)
+    {
+        var unasked = Restricting.Where(option => present.Contains(option) && !wanted.Options.Contains(option)).ToHashSet(StringComparer.Ordinal);
+        if (IsStrictAtime(present) && !wanted.Options.Contains("strictatime")) unasked.Add("strictatime");
+        return unasked;
+    }
+
+    /// <summary>What a bind mount has without being asked, because the mount that it was made from has it.</summary>
+    private static IEnumerable<string> Inherited(MountSpec wanted) =>
+        wanted.FsType == "bind" && MountTable.AttributesOf(wanted.Source) is { } words ? IsStrictAtime(words) ? words.Add("strictatime") : words : [];
+
+    /// <summary>It shows as the absence of the others.</summary>
+    private static bool IsStrictAtime(ImmutableArray<string> words) => !words.Contains("relatime") && !words.Contains("noatime");
 
     private static IEnumerable<string> Layers(IEnumerable<string> options)
     {

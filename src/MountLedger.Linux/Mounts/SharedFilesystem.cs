@@ -55,9 +55,9 @@ internal static class SharedFilesystem
         static bool IsOfFilesystem(string option) =>
             !MountPlan.IsAttribute(option) && Filesystem.KeyOf(option) is not ("subvol" or "subvolid" or "loop" or "defaults");
         var type = plan.Spec.FsType;
-        var shown = OptionMeaning.Shown(type, mounted.SuperOptions);
+        var shown = mounted.SuperOptions;
         var wanted = plan.Spec.Options.Where(IsOfFilesystem).ToList();
-        var differences = wanted.Where(option => !OptionMeaning.Holds(type, option, shown)).Select(option => $"{option} is not set there")
+        var differences = wanted.Where(option => !OptionMeaning.Holds(type, option, mounted.MountOptions, shown)).Select(option => $"{option} is not set there")
             .Concat(OptionMeaning.Unasked(type, wanted, shown).Select(option => $"{option} is set there")).ToList();
         if (plan.ReadOnly != shown.Contains("ro")) differences.Add(plan.ReadOnly ? "it is writable there" : "it is read-only there");
         return differences;

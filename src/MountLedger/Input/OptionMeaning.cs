@@ -47,6 +47,15 @@ public static class OptionMeaning
         ["overlay"] = Set("redirect_dir=follow", "redirect_dir=off", "index=off", "metacopy=off", "xino=", "nfs_export=off", "uuid=auto", "verity=off"),
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
+    /// <summary>Shown although nobody asked for them: the filesystem chose them by what it found on the device.</summary>
+    private static readonly FrozenSet<string> Chosen = FrozenSet.Create(
+        StringComparer.Ordinal, "ro", "rw", "dax=never", "stripe", "sunit", "swidth", "attr2", "inode64", "logbufs", "logbsize", "noquota", "ssd",
+        "nossd", "discard=async", "space_cache", "subvolid", "subvol", "user_xattr", "acl", "cache_strategy", "errors=continue");
+
+    /// <summary>Wishes: the kernel decides in the end, and shows its decision.</summary>
+    private static readonly FrozenSet<string> Wishes = FrozenSet.Create(
+        StringComparer.Ordinal, "dax", "directio", "xino", "max_inline", "logbufs=0", "nr_blocks=0", "uuid=auto", "volatile");
+
     private static string[] Ext =>
     [
         "acl", "user_xattr", "nogrpid", "bsddf", "resuid=0", "resgid=0", "sb=", "errors=", "data=", "noquota", "commit=5", "barrier", "nodiscard",
@@ -65,12 +74,29 @@ public static class OptionMeaning
         if (rule?.Target == OptionTarget.Instruction) return true;
         if (rule?.Target == OptionTarget.Mount || (rule is null && IsFlag(option))) return FlagHolds(option, flags);
 
+        if (Wishes.Contains(option) || Wishes.Contains(Filesystem.KeyOf(option))) return true;
         var wanted = Written(option);
         var shown = data.Select(Written).ToList();
         if (shown.Contains(wanted) || IsPartOf(wanted, shown)) return true;
         if (shown.Any(other => Contradicts(filesystem, rule, wanted, other))) return false;
         return Hidden.TryGetValue(fstype, out var hidden) && (hidden.Contains(wanted) || hidden.Contains(Filesystem.KeyOf(wanted) + "="));
     }
+
+    /// <summary>
+    /// What a filesystem has and a spec does not ask for, as far as it is neither a default nor the filesystem's own choice by what
+    /// it found on the device. <paramref name="data"/>: the last field of mountinfo.
+    /// </summary>
+    public static IEnumerable<string> Unasked(string fstype, IReadOnlyCollection<string> wanted, IReadOnlyCollection<string> data)
+    {
+        var filesystem = FilesystemCatalog.Find(fstype);
+        var groups = wanted.Select(option => filesystem?.RuleOf(option)?.Group).ToHashSet(StringComparer.Ordinal);
+        return data.Where(option =>
+            filesystem?.RuleOf(option) is { IsDefault: false } rule && !groups.Contains(rule.Group)
+            && !Chosen.Contains(option) && !Chosen.Contains(Filesystem.KeyOf(option)) && !MayBeHidden(fstype, Written(option)));
+    }
+
+    private static bool MayBeHidden(string fstype, string option) =>
+        Hidden.TryGetValue(fstype, out var hidden) && hidden.Contains(option);
 
     private static bool IsFlag(string option) =>
         AbsenceOf.ContainsKey(option) || AbsenceOf.Values.Contains(option) || option is "noatime" or "relatime" or "strictatime";

@@ -44,7 +44,7 @@ internal sealed class WorkerLanes(WorkerSupervisor supervisor, WorkerOptions opt
             return (blocker, request.Verb) switch
             {
                 (null, _) => await OnLocalAsync(request, cancellationToken),
-                (_, WorkerVerb.Observe or WorkerVerb.Probe) => await OnLooksAsync(request, cancellationToken),
+                (_, WorkerVerb.Observe or WorkerVerb.Probe or WorkerVerb.HasEntries) => await OnLooksAsync(request, cancellationToken),
                 _ => await OnSpareAsync(request, blocker, cancellationToken),
             };
         }

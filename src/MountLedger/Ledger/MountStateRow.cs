@@ -22,6 +22,7 @@ internal sealed record MountStateRow(
     OperationError? Error,
     ImmutableSortedDictionary<DriftKind, string?> Drift,
     bool RepairPaused,
+    bool MountedOverEmpty,
     string? UncertainReason = null);
 
 /// <summary>From a state to its row and back.</summary>
@@ -31,7 +32,8 @@ public static class MountStateCodec
     public static string Encode(MountState state) => JsonSerializer.Serialize(
         new MountStateRow(
             state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UncertainInARow, state.UnmountWanted, state.LastHolder?.Volume,
-            state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused, state.UncertainReason),
+            state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused,
+            state.MountedOverEmpty, state.UncertainReason),
         StoredJson.Context.MountStateRow);
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
@@ -58,6 +60,7 @@ public static class MountStateCodec
             Drift = row.Drift ?? ImmutableSortedDictionary<DriftKind, string?>.Empty,
             RepairPaused = row.RepairPaused,
             UncertainReason = row.UncertainReason,
+            MountedOverEmpty = row.MountedOverEmpty,
             UpdatedAt = updatedAt,
             Attachments = MountState.NoAttachments.AddRange(
                 attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment))),

@@ -335,6 +335,10 @@ public sealed class HelperTests : KernelTest
         Until(() => ProbeAsync("hung").Result is null, "it answers again");
     }
 
+    [Fact]
+    public void Worker_and_catalogue_agree_on_which_types_need_a_program() => Assert.All(
+        FilesystemCatalog.All, filesystem => Assert.Equal(!filesystem.ByHelper, MountPlan.IsKernelType(filesystem.Type)));
+
     private static int FreePort()
     {
         using var listener = new TcpListener(System.Net.IPAddress.Loopback, 0);

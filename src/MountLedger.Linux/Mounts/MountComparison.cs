@@ -37,7 +37,7 @@ internal static class MountComparison
         // A bind mount of a part of such a filesystem shows the same source.
         if (found.Mount.Root != "/" && wanted.FsType != "btrfs") return false;
         if (found.Mount.Source == wanted.Source) return true;
-        if (!FilesystemCatalog.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
+        if (!MountPlan.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
         if (LoopDevices.BackingFile(found.Mount.Source) is { } file) return file == wanted.Source;
         return wanted.Source.StartsWith("/dev/", StringComparison.Ordinal)
             && found.Mount.Source.StartsWith("/dev/", StringComparison.Ordinal)
@@ -62,7 +62,7 @@ internal static class MountComparison
         foreach (var option in Restricting)
             if (present.Contains(option) && !wanted.Options.Contains(option)) return false;
         var super = found.SuperOptions.Select(Canonical).ToHashSet(StringComparer.Ordinal);
-        var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
+        var byHelper = !MountPlan.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
             if (Defaults.Contains(option)) continue;

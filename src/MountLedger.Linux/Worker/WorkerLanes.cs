@@ -151,7 +151,7 @@ internal sealed class WorkerLanes(WorkerSupervisor supervisor, WorkerOptions opt
 
     private string? BlockerOf(MountSpec spec, WorkerVerb verb)
     {
-        if (!FilesystemCatalog.IsKernelType(spec.FsType)) return verb == WorkerVerb.Prepare ? $"the mount helper of {spec.FsType}" : null;
+        if (!MountPlan.IsKernelType(spec.FsType)) return verb == WorkerVerb.Prepare ? $"the mount helper of {spec.FsType}" : null;
         if (spec.FsType == "overlay")
         {
             foreach (var (key, value) in MountPlan.Of(spec).Parameters)

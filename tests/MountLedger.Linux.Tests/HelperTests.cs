@@ -275,6 +275,70 @@ public sealed class HelperTests : KernelTest
         Until(() => ProcessesGiven(StagingDirectory).Length == 0, "both daemons are gone");
     }
 
+    [RootTheory]
+    // What was asked for, a real line of mountinfo, what differs by meaning.
+    [InlineData("fuse.bindfs", "/srv/a", "allow_other", "85 84 0:40 / /m ro,nosuid,nodev,relatime - fuse /srv/a ro,user_id=0,group_id=0,default_permissions,allow_other", "options")]
+    [InlineData("fuse.bindfs", "/srv/a", "ro,allow_other", "85 84 0:40 / /m ro,nosuid,nodev,relatime - fuse /srv/a ro,user_id=0,group_id=0,default_permissions,allow_other", "")]
+    [InlineData("fuse.bindfs", "/srv/b", "", "85 84 0:40 / /m rw,nosuid,nodev,relatime - fuse /srv/a rw,user_id=0,group_id=0", "source")]
+    [InlineData("fuse.sshfs", "root@127.0.0.1:/srv", "port=22", "86 84 0:41 / /m rw,nosuid,nodev,relatime - fuse.sshfs root@127.0.0.1:/srv rw,user_id=0,group_id=0", "")]
+    [InlineData("fuse.sshfs", "root@127.0.0.1:/srv", "allow_other", "86 84 0:41 / /m rw,nosuid,nodev,relatime - fuse.sshfs root@127.0.0.1:/srv/ rw,user_id=0,group_id=0", "options")]
+    [InlineData("fuse.s3fs", "bucket", "", "90 84 0:42 / /m rw,nosuid,nodev,relatime - fuse.s3fs s3fs rw,user_id=0,group_id=0", "source")]
+    [InlineData("fuse.s3fs", "bucket", "", "90 84 0:42 / /m rw,nosuid,nodev,relatime - fuse.s3fs bucket rw,user_id=0,group_id=0", "")]
+    [InlineData("fuse.rclone", "remote:dir", "", "91 84 0:43 / /m rw,nosuid,nodev,relatime - fuse.rclone remote{AbC1x}:dir rw,user_id=0,group_id=0", "")]
+    [InlineData("nfs", "server:/export", "vers=4,hard", "92 84 0:44 / /m rw,nosuid,nodev,relatime - nfs4 server:/export rw,vers=4.2,rsize=1048576,hard,proto=tcp,timeo=600", "")]
+    [InlineData("nfs", "server:/export", "vers=3", "92 84 0:44 / /m rw,nosuid,nodev,relatime - nfs4 server:/export rw,vers=4.2,hard", "options")]
+    [InlineData("nfs", "server:/export", "soft", "92 84 0:44 / /m rw,nosuid,nodev,relatime - nfs server:/export/ rw,vers=3,hard", "options")]
+    [InlineData("cifs", "//files/Share", "vers=3.1.1", "93 84 0:45 / /m rw,nosuid,nodev,relatime - cifs //FILES/share rw,vers=3.1.1,cache=strict,username=bob", "")]
+    [InlineData("glusterfs", "server:/volume", "", "94 84 0:46 / /m rw,nosuid,nodev,relatime - fuse.glusterfs server:volume rw,user_id=0,group_id=0,allow_other", "")]
+    [InlineData("fuse.sshfs", "h:/a", "", "95 84 0:47 / /m rw,nosuid,nodev,relatime - tmpfs h:/a rw", "fstype")]
+    public void Observed_mount_of_a_helper_is_compared_by_meaning(string type, string source, string options, string line, string differs)
+    {
+        var entry = Assert.Single(MountInfoReader.Parse(System.Text.Encoding.UTF8.GetBytes(line), out var odd));
+        Assert.Empty(odd);
+        var wanted = new MountSpec(source, type, [.. options.Split(',', StringSplitOptions.RemoveEmptyEntries), "nodev", "nosuid"]);
+        Assert.Equal(differs, string.Join(',', MountComparison.Differences(wanted, new MountTable.Found(entry.Mount, entry.DeviceMajor, entry.DeviceMinor))));
+    }
+
+    [RootFact]
+    public async Task Server_that_is_dead_or_hangs_is_told_by_a_probe_and_holds_up_no_other()
+    {
+        await using var host = new WorkerMountHost(
+            new WorkerOptions(Path.Combine(AppContext.BaseDirectory, "mountledger-test-worker"), [], [Root], Path.Combine(Base, "run")) { LookDeadline = TimeSpan.FromSeconds(3) });
+        await host.StartAsync(CancellationToken.None);
+        async Task<AttachResult.Attached> MountedAsync(string name, MountSpec spec) => Assert.IsType<AttachResult.Attached>(await host.AttachAsync(
+            Assert.IsType<PrepareResult.Ready>(await host.PrepareAsync(Point(name), spec, CancellationToken.None)).Mount, CancellationToken.None));
+        Task<string?> ProbeAsync(string name) => host.ProbeAsync(Point(name), CancellationToken.None);
+
+        var local = host.WorkerPid;
+        foreach (var name in (string[])["dead", "hung", "well"]) await MountedAsync(name, Spec("fuse.bindfs", Sources, "attr_timeout=0"));
+        await MountedAsync("local", Tmpfs());
+        Assert.Null(await ProbeAsync("dead"));
+        Assert.Null(await ProbeAsync("local"));
+        var daemons = ProcessesGiven(Path.Combine(Base, "run", "staging") + "/").Where(pid => CommandOf($"/proc/{pid}").StartsWith("/usr/bin/bindfs", StringComparison.Ordinal)).Order().ToArray();
+        Assert.Equal(3, daemons.Length);
+        Run("kill", "-KILL", daemons[0].ToString(CultureInfo.InvariantCulture));
+        Run("kill", "-STOP", daemons[1].ToString(CultureInfo.InvariantCulture));
+        try
+        {
+            Until(() => ProbeAsync("dead").Result == "ENOTCONN", "the dead one is told");
+            for (var i = 0; i < 40; i++) Assert.Equal("ETIMEDOUT", await ProbeAsync("hung"));
+            Assert.Null(await ProbeAsync("well"));
+            Assert.Null(await ProbeAsync("local"));
+            Assert.Single((await host.ObserveAsync(Point("hung"), null, CancellationToken.None)).Mounts);
+            Assert.Equal((local, 0L, 0), (host.WorkerPid, host.Counters.WrittenOff, host.Counters.Stuck));
+            Assert.InRange(host.Counters.Running, 2, 4);
+        }
+        finally
+        {
+            Run("kill", "-CONT", daemons[1].ToString(CultureInfo.InvariantCulture));
+        }
+        Until(() => ProbeAsync("hung").Result is null, "it answers again");
+    }
+
+    [Fact]
+    public void Worker_and_catalogue_agree_on_which_types_need_a_program() => Assert.All(
+        FilesystemCatalog.All, filesystem => Assert.Equal(!filesystem.ByHelper, MountPlan.IsKernelType(filesystem.Type)));
+
     private static int FreePort()
     {
         using var listener = new TcpListener(System.Net.IPAddress.Loopback, 0);

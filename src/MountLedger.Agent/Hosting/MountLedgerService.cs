@@ -13,6 +13,7 @@ public sealed class MountLedgerService(
     ILoggerFactory loggers) : IHostedService, IAsyncDisposable
 {
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
+    private const double HurrySeconds = 2;
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
 
     private const int HostAttemptsMax = 20;
@@ -39,6 +40,9 @@ public sealed class MountLedgerService(
     /// <summary>The process's exit code when starting failed: 1; 0 otherwise.</summary>
     public int ExitCode { get; private set; }
 
+    /// <summary>Figures of the worker processes; all zero before the first one.</summary>
+    public WorkerCounters Workers => _host?.Counters ?? default;
+
     public Task StartAsync(CancellationToken cancellationToken)
     {
         lifetime.ApplicationStopping.Register(() =>
@@ -58,6 +62,8 @@ public sealed class MountLedgerService(
         _ready.TrySetCanceled(CancellationToken.None);
         await _stop.CancelAsync();
         await Quietly(_starting);
+        // What hangs on somebody else's server is not waited for; the next start settles it.
+        _host?.HurryAfter(TimeSpan.FromSeconds(Math.Min(HurrySeconds, settings.ShutdownSeconds)));
         if (_node is not null) await _node.StopAsync(TimeSpan.FromSeconds(settings.ShutdownSeconds));
         foreach (var task in _upkeep) await Quietly(task);
         await DisposeAsync();

@@ -70,6 +70,16 @@ internal static partial class MountQueryCalls
         return 0;
     }
 
+    /// <summary>Has the filesystem say anew what it knows of an open file; waits for its server. 0 or the error number.</summary>
+    public static unsafe int Touch(int descriptor)
+    {
+        const int AT_STATX_FORCE_SYNC = 0x2000;
+        const uint STATX_BASIC_STATS = 0x7ff;
+        var buffer = stackalloc byte[StatxSize];
+        var rc = Statx(descriptor, "", PathCalls.AT_EMPTY_PATH | AT_STATX_FORCE_SYNC | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, buffer);
+        return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
+    }
+
     /// <summary>
     /// Facts about a mount of this namespace by its unique id. ENOENT: it is gone, detached or elsewhere; ENOSYS: a kernel
     /// before 6.8.
@@ -110,12 +120,12 @@ internal static partial class MountQueryCalls
         return 0;
     }
 
-    /// <summary>The unique ids of all mounts below <paramref name="mountId"/>, oldest first; 0 or the error number.</summary>
-    public static unsafe int List(ulong mountId, int countMax, List<ulong> ids)
+    /// <summary>The unique ids of all mounts below <paramref name="mountId"/>, oldest first, from behind <paramref name="after"/>; 0 or the error number.</summary>
+    public static unsafe int List(ulong mountId, int countMax, List<ulong> ids, ulong after = 0)
     {
         const int Batch = 1024;
         var buffer = stackalloc ulong[Batch];
-        var last = 0UL;
+        var last = after;
         while (ids.Count < countMax)
         {
             var request = new MountIdRequest { Size = MountIdRequest.SizeInBytes, MountId = mountId, Parameter = last };

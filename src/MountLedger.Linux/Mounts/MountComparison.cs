@@ -30,7 +30,7 @@ internal static class MountComparison
         // A bind mount of a part of such a filesystem shows the same source.
         if (found.Mount.Root != "/" && wanted.FsType != "btrfs") return false;
         if (found.Mount.Source == wanted.Source) return true;
-        if (!FilesystemCatalog.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
+        if (!MountPlan.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
         if (LoopDevices.BackingFile(found.Mount.Source) is { } file) return file == wanted.Source;
         return wanted.Source.StartsWith("/dev/", StringComparison.Ordinal)
             && found.Mount.Source.StartsWith("/dev/", StringComparison.Ordinal)
@@ -56,7 +56,7 @@ internal static class MountComparison
         // A disk's filesystem that has turned itself read-only, after errors say, is not what was asked for.
         if (MountPlan.Of(wanted) is { IsOnBlockDevice: true, ReadOnly: false } && (found.SuperOptions.Contains("ro") || found.SuperOptions.Contains("emergency_ro")))
             return false;
-        var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
+        var byHelper = !MountPlan.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
             // Layers are compared together below: the kernel shows them one by one.

@@ -41,6 +41,18 @@ internal sealed class MountOperations(
             : Compared(MountTable.ByPath(mountpoint), true, wanted);
     }
 
+    /// <summary>
+    /// Asks the filesystem itself for the attributes of its root, which takes as long as its server does: only for a worker that
+    /// nobody waits for.
+    /// </summary>
+    /// <returns>Null when it answers, else the name of the error.</returns>
+    public string? Probe(string mountpoint)
+    {
+        using var directory = walk.Open(mountpoint, out var problem);
+        var errno = directory is null ? problem!.Value.Errno : MountQueryCalls.Touch(directory.Number);
+        return errno == 0 ? null : Errno.Name(errno);
+    }
+
     /// <inheritdoc cref="IMountHost.PrepareAsync"/>
     /// <param name="token">Chosen by the caller, unique in this process's life.</param>
     public PrepareResult Prepare(long token, string mountpoint, MountSpec spec)
@@ -216,13 +228,7 @@ internal sealed class MountOperations(
         if (top.Value.MountId is { } own) DealWithChildren(order, own);
 
         // By the parent's descriptor and the name, never by path: nobody can put another directory in the way.
-        var flags = MountCalls.UMOUNT_NOFOLLOW | order.Mode switch
-        {
-            UnmountMode.Lazy => MountCalls.MNT_DETACH,
-            UnmountMode.Force => MountCalls.MNT_FORCE,
-            _ => 0,
-        };
-        var errno = MountCalls.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", flags);
+        var errno = UnmountEscalation.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", order.Mode, top.Value.MountId);
         if (errno == Errno.EINVAL && TopAt(parent, leafName) is null) return false;
         KernelFailure.ThrowIf(errno, errno == Errno.EBUSY ? "it is in use" : "umount2");
         if (order.MountId is { } gone && MountTable.ById(gone) is not null)

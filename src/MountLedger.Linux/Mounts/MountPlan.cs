@@ -44,6 +44,13 @@ internal sealed record MountPlan(
     /// <summary>The superblock is one of a disk or an image, so that <c>ro</c> must reach it too.</summary>
     public bool IsOnBlockDevice => Spec.FsType is "ext2" or "ext3" or "ext4" or "xfs" or "btrfs" or "squashfs" or "erofs";
 
+    /// <summary>
+    /// Whether the kernel's mount interface makes this type, without a program. Of the catalogue the same is true, but that is much to
+    /// load for a worker whose first request waits; a test holds the two together.
+    /// </summary>
+    public static bool IsKernelType(string type) => type is "tmpfs" or "ramfs" or "bind" or "overlay" or "ext2" or "ext3" or "ext4"
+        or "xfs" or "btrfs" or "squashfs" or "erofs";
+
     /// <summary>Whether the words of a mount's own attributes contain this option.</summary>
     public static bool IsAttribute(string option) => AttributeWords.ContainsKey(option);
 

@@ -30,7 +30,7 @@ internal sealed class HelperMount(HelperOptions options)
 
     /// <summary>Whether a program is to mount this type: one that is known to need it, or one that the kernel's table lacks and a program has.</summary>
     public bool Mounts(string type) =>
-        FilesystemCatalog.Find(type) is { } known ? known.ByHelper : HelperProgram.Find(type, options.Directories) is not null;
+        !MountPlan.IsKernelType(type) && (FilesystemCatalog.Find(type) is { ByHelper: true } || HelperProgram.Find(type, options.Directories) is not null);
 
     /// <exception cref="KernelFailure">There is no such program, it failed, or it took too long. Nothing of it is left then.</exception>
     public Descriptor Make(MountPlan plan)

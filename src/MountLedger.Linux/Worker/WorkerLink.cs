@@ -59,18 +59,21 @@ internal sealed class WorkerLink : IDisposable
         public bool TryFinish() => Interlocked.Exchange(ref finished, 1) == 0;
     }
 
+    /// <param name="kind">What it is for.</param>
     /// <param name="number">Counts this agent's workers from 1; the upper half of every token it gives out.</param>
     /// <param name="pid">The child.</param>
     /// <param name="process">A pidfd of it.</param>
     /// <param name="socket">Our end of the channel.</param>
     /// <param name="onEnd">Called once, on the reading thread, when the channel has ended; with what was wrong in it, if anything.</param>
-    public WorkerLink(int number, int pid, Descriptor process, Descriptor socket, Action<WorkerLink, string?> onEnd)
+    public WorkerLink(WorkerKind kind, int number, int pid, Descriptor process, Descriptor socket, Action<WorkerLink, string?> onEnd)
     {
-        (Number, Pid, this.process, this.onEnd) = (number, pid, process, onEnd);
+        (Kind, Number, Pid, this.process, this.onEnd) = (kind, number, pid, process, onEnd);
         SocketCalls.LimitSendTime(socket.Number, SendTimeMax);
         channel = new WorkerChannel(socket);
         new Thread(ReadAnswers) { IsBackground = true, Name = $"worker-{number}-answers" }.Start();
     }
+
+    public WorkerKind Kind { get; }
 
     public int Number { get; }
 
@@ -100,6 +103,16 @@ internal sealed class WorkerLink : IDisposable
     public bool IsActingOn(string mountpoint) =>
         calls.Values.Any(call => call.Changes && call.Mountpoint == mountpoint);
 
+    /// <summary>A look at this mountpoint was sent and not answered.</summary>
+    public bool IsProbing(string mountpoint) => calls.Values.Any(call => call.Verb is WorkerVerb.Probe && call.Mountpoint == mountpoint);
+
+    /// <summary>Returns when every thread of the process is dead, however long the kernel takes.</summary>
+    public void WaitForExit()
+    {
+        const int LookAgainMs = 10_000;
+        while (!HasExited) process.Use(0, static (number, _) => SocketCalls.Poll(number, SocketCalls.POLLIN, LookAgainMs), (short)0);
+    }
+
     /// <summary>Sends a request and waits for its answer.</summary>
     /// <param name="request">Its id is set here.</param>
     /// <param name="deadline">For all of it, the wait for a free thread included.</param>
@@ -107,8 +120,9 @@ internal sealed class WorkerLink : IDisposable
     /// Ends the wait (<see cref="OperationCanceledException"/>), not the operation; it does not end the wait for the outcome
     /// of an attach or an unmount, which somebody has to record.
     /// </param>
+    /// <param name="hurry">Ends the wait as the deadline does: the agent stops.</param>
     public async ValueTask<(CallEnd End, WorkerAnswer? Answer)> CallAsync(
-        WorkerRequest request, TimeSpan deadline, CancellationToken cancellationToken)
+        WorkerRequest request, TimeSpan deadline, CancellationToken cancellationToken, CancellationToken hurry = default)
     {
         var began = Environment.TickCount64;
         if (!slots.Wait(0, CancellationToken.None) && !await slots.WaitAsync(deadline, cancellationToken)) return (CallEnd.NotSent, null);
@@ -140,10 +154,12 @@ internal sealed class WorkerLink : IDisposable
         try
         {
             var wait = call.Changes ? CancellationToken.None : cancellationToken;
+            using var either = hurry.CanBeCanceled ? CancellationTokenSource.CreateLinkedTokenSource(wait, hurry) : null;
+            if (either is not null) wait = either.Token;
             var answer = await call.Answer.Task.WaitAsync(left > TimeSpan.Zero ? left : TimeSpan.Zero, wait);
             return (answer is null ? CallEnd.Gone : CallEnd.Answered, answer);
         }
-        catch (TimeoutException)
+        catch (Exception e) when (e is TimeoutException || (e is OperationCanceledException && hurry.IsCancellationRequested))
         {
             Abandon(call);
             return (CallEnd.TimedOut, null);

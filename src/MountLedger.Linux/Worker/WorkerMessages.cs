@@ -4,10 +4,10 @@ using System.Text.Json.Serialization;
 namespace MountLedger.Linux;
 
 /// <summary>What the agent asks of a worker.</summary>
-internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, HasEntries, Remount }
+internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, Probe, HasEntries, Remount }
 
 /// <summary>What a worker answers; <c>Hello</c> is its first message, with id 0 and unasked.</summary>
-internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Looked, Remounted }
+internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Probed, Looked, Remounted }
 
 /// <summary>A request on the channel. Which members are set follows from the verb; a <c>Discard</c> gets no answer.</summary>
 internal sealed record WorkerRequest(

@@ -12,11 +12,14 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
 {
     private readonly WorkerOptions options;
     private readonly WorkerSupervisor supervisor;
+    private readonly WorkerLanes lanes;
 
     public WorkerMountHost(WorkerOptions options)
     {
         this.options = options;
         supervisor = new WorkerSupervisor(options);
+        lanes = new WorkerLanes(supervisor, options);
+        supervisor.Ended += SweepAfter;
         Identity = KernelIdentityReader.Read();
     }
 
@@ -30,7 +33,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     {
         // All of these are dead: none of ours has been started.
         var dead = Staging.WorkersIn(options.StagingDirectory);
-        await supervisor.GetAsync(cancellationToken);
+        await lanes.StartAsync(cancellationToken);
         if (dead.Count > 0) _ = SweepAsync(dead);
     }
 
@@ -42,8 +45,13 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     public Task<IReadOnlyList<int>> KillEarlierWorkersAsync(CancellationToken cancellationToken) =>
         supervisor.KillEarlierAsync(cancellationToken);
 
-    /// <summary>The pid of the worker that takes requests now, or null: for diagnosis.</summary>
-    public int? WorkerPid => supervisor.CurrentPid;
+    /// <summary>The pid of the worker that takes requests for local filesystems now, or null: for diagnosis.</summary>
+    public int? WorkerPid => lanes.LocalPid;
+
+    /// <summary>
+    /// The agent stops: operations on filesystems that may block are waited for no longer than this, and are left to the next start.
+    /// </summary>
+    public void HurryAfter(TimeSpan patience) => lanes.HurryAfter(patience);
 
     public async Task<Observation> ObserveAsync(string mountpoint, MountSpec? wanted, CancellationToken cancellationToken)
     {
@@ -112,15 +120,17 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         // Nothing was attached then, but that is for the settling to say: it looks, and the mount is made again by another worker,
         // while a failure would be told to callers who did nothing wrong.
         if (supervisor.Find(prepared.Token) is not { } link)
+        {
+            lanes.Forget(prepared.Token);
             return new AttachResult.Unknown($"{tried}: the worker that prepared it is gone");
-        var (end, answer) = await link.CallAsync(
-            new WorkerRequest(0, WorkerVerb.Attach, prepared.Token, null, null, prepared, null), options.OperationDeadline, cancellationToken);
-        if (end == CallEnd.TimedOut) supervisor.WriteOff(link);
+        }
+        var (end, answer, why) = await lanes.AttachAsync(link, prepared, cancellationToken);
         return answer switch
         {
             { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? [], answer.Flag == true),
             { Outcome: WorkerOutcome.Failed, Error: { } error } => new AttachResult.Failed(error),
-            _ => new AttachResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
+            _ when end == CallEnd.NotSent => new AttachResult.Unknown($"{tried}: {why ?? "the worker that prepared it is gone"}"),
+            _ => new AttachResult.Unknown(answer?.Reason ?? Unknown(tried, end, why)),
         };
     }
 
@@ -128,6 +138,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     {
         // The mount of a worker that is gone went with it.
         supervisor.Find(prepared.Token)?.Post(new WorkerRequest(0, WorkerVerb.Discard, prepared.Token, null, null, null, null));
+        lanes.Forget(prepared.Token);
         return Task.CompletedTask;
     }
 
@@ -142,7 +153,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
             { Outcome: WorkerOutcome.NotMounted } => new UnmountResult.NotMounted(answer.Directories ?? []),
             { Outcome: WorkerOutcome.Failed, Error: { } error } => new UnmountResult.Failed(error),
             _ when end == CallEnd.NotSent => new UnmountResult.Failed(NoAnswer(OperationKind.Unmount, tried, end, why)),
-            _ => new UnmountResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
+            _ => new UnmountResult.Unknown(answer?.Reason ?? Unknown(tried, end, why)),
         };
     }
 
@@ -165,7 +176,27 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     public Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken) =>
         supervisor.QuiesceAsync(mountpoint, cancellationToken);
 
-    public ValueTask DisposeAsync() => supervisor.DisposeAsync();
+    public async Task<string?> ProbeAsync(string mountpoint, CancellationToken cancellationToken)
+    {
+        if (lanes.WhatMayBlock(mountpoint) is null) return null;
+        if (lanes.IsProbing(mountpoint)) return Errno.Name(Errno.ETIMEDOUT);
+        var (end, answer, _) = await CallAsync(
+            new WorkerRequest(0, WorkerVerb.Probe, 0, mountpoint, null, null, null), cancellationToken);
+        // A worker that died or is full says nothing about the filesystem.
+        return end == CallEnd.TimedOut ? Errno.Name(Errno.ETIMEDOUT) : answer?.Reason;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await supervisor.DisposeAsync();
+        lanes.Dispose();
+    }
+
+    private void SweepAfter(int pid)
+    {
+        var name = pid.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        if (Directory.Exists(Path.Combine(options.StagingDirectory, name))) _ = SweepAsync([name]);
+    }
 
     /// <summary>
     /// Undoes what helpers of dead workers have left in staging. Nobody waits for it: it is at no mountpoint, and who mounts there
@@ -188,33 +219,15 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         }
     }
 
-    private async ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> CallAsync(
-        WorkerRequest request, CancellationToken cancellationToken)
-    {
-        WorkerLink link;
-        try
-        {
-            link = await supervisor.GetAsync(cancellationToken);
-        }
-        catch (WorkerUnavailableException unavailable)
-        {
-            return (CallEnd.NotSent, null, unavailable.Message);
-        }
-        if (request.Verb == WorkerVerb.Prepare) request = request with { Token = link.NextToken() };
-        var (end, answer) = await link.CallAsync(request, options.OperationDeadline, cancellationToken);
-        if (end == CallEnd.TimedOut) supervisor.WriteOff(link);
-        return (end, answer is null ? null : answer with { Token = request.Token }, null);
-    }
+    private ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> CallAsync(WorkerRequest request, CancellationToken cancellationToken) =>
+        lanes.CallAsync(request, cancellationToken);
 
-    private string Unknown(string tried, CallEnd end) =>
-        end == CallEnd.TimedOut
-            ? $"{tried}: no answer from the worker within {options.OperationDeadline.TotalSeconds:0.###} s"
-            : $"{tried}: the worker died while it was at it";
+    private static string Unknown(string tried, CallEnd end, string? why) =>
+        end == CallEnd.TimedOut ? $"{tried}: {why}" : $"{tried}: the worker died while it was at it";
 
-    private KernelError NoAnswer(OperationKind operation, string tried, CallEnd end, string? why) => end switch
+    private static KernelError NoAnswer(OperationKind operation, string tried, CallEnd end, string? why) => end switch
     {
-        CallEnd.TimedOut => KernelFailure.Error(
-            operation, Errno.ETIMEDOUT, tried, $"no answer from the worker within {options.OperationDeadline.TotalSeconds:0.###} s"),
+        CallEnd.TimedOut => KernelFailure.Error(operation, Errno.ETIMEDOUT, tried, why ?? "no answer from the worker"),
         CallEnd.NotSent => KernelFailure.Error(operation, Errno.EAGAIN, tried, why ?? "the worker has no free thread"),
         CallEnd.Gone => KernelFailure.Error(operation, Errno.ECONNRESET, tried, "the worker died while it was at it"),
         _ => KernelFailure.Error(operation, Errno.EIO, tried, why ?? "the worker failed"),

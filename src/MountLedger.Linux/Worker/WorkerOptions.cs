@@ -14,6 +14,15 @@ public sealed record WorkerOptions(
     /// <summary>How long an operation may take before its worker is given up.</summary>
     public TimeSpan OperationDeadline { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>Operations at once on filesystems that may block; further ones wait.</summary>
+    public int SparesMax { get; init; } = 16;
+
+    /// <summary>Workers that are kept for the next such operation.</summary>
+    public int IdleSparesMax { get; init; } = 2;
+
+    /// <summary>How long a look at what may block may take before the mount table has to do.</summary>
+    public TimeSpan LookDeadline { get; init; } = TimeSpan.FromSeconds(2);
+
     /// <summary>Where mount helpers are looked for unless something else is said.</summary>
     public static readonly IReadOnlyList<string> HelperDirectoriesDefault =
         ["/sbin", "/usr/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/usr/local/bin"];
@@ -33,7 +42,7 @@ public sealed record WorkerOptions(
     /// <summary>How long a killed worker may take to be gone before that is reported.</summary>
     public TimeSpan DeathDeadline { get; init; } = TimeSpan.FromSeconds(5);
 
-    /// <summary>Workers that were given up and that the kernel does not let go of; with that many, new operations are refused.</summary>
+    /// <summary>Workers that were given up and that the kernel does not let go of; with that many of a kind, new operations that need that kind are refused.</summary>
     public int WrittenOffMax { get; init; } = 8;
 
     /// <summary>Mode and owner of directories that are made for mountpoints.</summary>

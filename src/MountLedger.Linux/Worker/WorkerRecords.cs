@@ -10,15 +10,21 @@ namespace MountLedger.Linux;
 internal sealed class WorkerRecords(string runDirectory)
 {
     private const int RecordsMax = 256;
+    private const string ActingMark = "acting on ";
     private readonly string directory = Path.Combine(runDirectory, "workers");
     private readonly string bootId = KernelIdentityReader.ReadBootId();
 
     /// <summary>Keeps a record of a child that was just started.</summary>
-    public void Add(int pid)
+    /// <param name="pid">The child.</param>
+    /// <param name="actingOn">The only mountpoint that it may be changing: empty for none, null for any.</param>
+    public void Add(int pid, string? actingOn = null)
     {
         Directory.CreateDirectory(directory);
-        if (Identify(pid) is { } identity) File.WriteAllText(FileOf(pid), identity);
+        if (Identify(pid) is { } identity) File.WriteAllText(FileOf(pid), actingOn is null ? identity : $"{identity}{ActingMark}{actingOn}\n");
     }
+
+    /// <summary>Says what a worker is about to change, so that a later agent that finds it stuck knows what it must not touch.</summary>
+    public void Note(int pid, string actingOn) => Add(pid, actingOn);
 
     /// <summary>Never throws: a record too many is found out by the next start.</summary>
     public void Remove(int pid)
@@ -36,20 +42,26 @@ internal sealed class WorkerRecords(string runDirectory)
     /// <summary>
     /// Kills every recorded worker that still runs, and waits for its end.
     /// </summary>
-    /// <returns>Those that are not dead after <paramref name="patience"/>: the kernel holds them; their records stay.</returns>
-    public async Task<IReadOnlyList<(int Pid, Descriptor Process)>> KillAllAsync(TimeSpan patience, CancellationToken cancellationToken)
+    /// <returns>
+    /// Those that are not dead after <paramref name="patience"/>, with what each may change: the kernel holds them; their records stay.
+    /// </returns>
+    public async Task<IReadOnlyList<(int Pid, Descriptor Process, string? ActingOn)>> KillAllAsync(
+        TimeSpan patience, CancellationToken cancellationToken)
     {
-        var alive = new List<(int Pid, Descriptor Process)>();
+        var alive = new List<(int Pid, Descriptor Process, string? ActingOn)>();
         if (!Directory.Exists(directory)) return alive;
         foreach (var file in Directory.EnumerateFiles(directory).Take(RecordsMax))
         {
             if (!int.TryParse(Path.GetFileName(file), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)) continue;
             // First hold on to the process, then check that it is the one: afterwards the pid cannot change hands.
             var number = ProcessCalls.OpenProcess(pid, out _);
-            if (number >= 0 && Identify(pid) is { } identity && identity == await File.ReadAllTextAsync(file, cancellationToken))
+            var record = await File.ReadAllTextAsync(file, cancellationToken);
+            var lines = record.Split('\n');
+            if (number >= 0 && Identify(pid) is { } identity && (identity == lines[0] + "\n" || IsHeld(identity, lines[0])))
             {
                 ProcessCalls.Signal(number, ProcessCalls.SIGKILL);
-                alive.Add((pid, new Descriptor(number)));
+                var acting = lines.Length > 1 && lines[1].StartsWith(ActingMark, StringComparison.Ordinal) ? lines[1][ActingMark.Length..] : null;
+                alive.Add((pid, new Descriptor(number), acting));
                 continue;
             }
             if (number >= 0) new Descriptor(number).Dispose();
@@ -59,9 +71,10 @@ internal sealed class WorkerRecords(string runDirectory)
         var until = Environment.TickCount64 + (long)patience.TotalMilliseconds;
         while (true)
         {
-            foreach (var (pid, process) in alive.Where(worker => ProcessCalls.HasExited(worker.Process.Number)).ToList())
+            foreach (var worker in alive.Where(worker => ProcessCalls.HasExited(worker.Process.Number)).ToList())
             {
-                alive.Remove((pid, process));
+                var (pid, process, _) = worker;
+                alive.Remove(worker);
                 ProcessCalls.Reap(process.Number);
                 process.Dispose();
                 Remove(pid);
@@ -70,6 +83,10 @@ internal sealed class WorkerRecords(string runDirectory)
             await Task.Delay(TimeSpan.FromMilliseconds(2), cancellationToken);
         }
     }
+
+    /// <summary>The same process, whose first thread has died already.</summary>
+    private static bool IsHeld(string identity, string recorded) =>
+        identity.EndsWith(" \n", StringComparison.Ordinal) && recorded.StartsWith(identity[..^1], StringComparison.Ordinal);
 
     private string FileOf(int pid) => Path.Combine(directory, pid.ToString(CultureInfo.InvariantCulture));
 
@@ -83,8 +100,9 @@ internal sealed class WorkerRecords(string runDirectory)
             var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
             // After an upgrade the program of a worker that the kernel still holds is a deleted file: it is ours all the same.
             var program = PathCalls.ReadLink($"/proc/{pid}/exe")?.Replace(" (deleted)", "", StringComparison.Ordinal);
-            // A zombie has no program any more and can do nothing.
-            return program is null ? null : $"{bootId} {fields[19]} {program}\n";
+            // A zombie has no program any more and can do nothing, unless it has other threads, which the kernel holds.
+            if (program is null && Directory.GetDirectories($"/proc/{pid}/task").Length < 2) return null;
+            return $"{bootId} {fields[19]} {program}\n";
         }
         catch (Exception gone) when (gone is IOException or UnauthorizedAccessException or IndexOutOfRangeException)
         {

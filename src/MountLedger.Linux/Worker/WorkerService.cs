@@ -80,6 +80,8 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                 case { Verb: WorkerVerb.Sweep, Dead: { } dead }:
                     return new WorkerAnswer(
                         request.Id, WorkerOutcome.Swept, Directories: stagingDirectory is null ? [] : [.. Staging.Sweep(stagingDirectory, dead)]);
+                case { Verb: WorkerVerb.Probe, Mountpoint: { } mountpoint }:
+                    return new WorkerAnswer(request.Id, WorkerOutcome.Probed, Reason: operations.Probe(mountpoint));
                 case { Verb: WorkerVerb.Discard }:
                     operations.Discard(request.Token);
                     return null;

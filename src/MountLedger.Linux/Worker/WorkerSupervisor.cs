@@ -12,52 +12,77 @@ public sealed class WorkerUnavailableException : Exception
 
 /// <summary>
 /// Counts of this agent's life. <paramref name="Died"/>: ended without being asked to; <paramref name="WrittenOff"/>: given up
-/// at a deadline; <paramref name="Stuck"/>: killed, and still held by the kernel now.
+/// at a deadline; <paramref name="Stuck"/>: killed, and still held by the kernel now; <paramref name="Running"/>: processes now, those included.
 /// </summary>
-public readonly record struct WorkerCounters(long Started, long Died, long WrittenOff, int Stuck);
+public readonly record struct WorkerCounters(long Started, long Died, long WrittenOff, int Stuck, int Running);
 
 /// <summary>
-/// Keeps one worker ready for the agent: starts it, replaces it when it dies or is written off at a deadline, and proves
-/// dead what may no longer act.
+/// The agent's worker processes, of whatever kind: starts them, gives up those that miss a deadline, buries the dead, and proves dead
+/// what may no longer act.
 /// </summary>
 internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
 {
     private const int ChannelInChild = 3;
     private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(2);
     private static readonly TimeSpan HealthyLife = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan StuckPatience = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan RestartDelayMax = TimeSpan.FromSeconds(5);
 
     private readonly WorkerRecords records = new(options.RunDirectory);
-    private readonly SemaphoreSlim starting = new(1, 1);
     private readonly Lock gate = new();
     private readonly List<WorkerLink> links = [];
-    private readonly List<(int Pid, Descriptor Process)> earlier = [];
-    private volatile WorkerLink? current;
+    private readonly HashSet<WorkerLink> retired = [];
+    private readonly List<(int Pid, Descriptor Process, string? ActingOn)> earlier = [];
+    private readonly int[] earlyDeaths = new int[Enum.GetValues<WorkerKind>().Length];
+    private int starting;
     private int lastNumber;
-    private int earlyDeaths;
     private long startedCount;
     private long diedCount;
     private long writtenOffCount;
     private volatile bool disposed;
 
-    public int? CurrentPid => current is { IsUsable: true } link ? link.Pid : null;
-
     public WorkerCounters Counters
     {
         get
         {
-            lock (gate) return new(startedCount, diedCount, writtenOffCount, links.Count(link => link.IsWrittenOff) + earlier.Count);
+            lock (gate)
+            {
+                BuryEarlier();
+                return new(
+                    startedCount, diedCount, writtenOffCount, links.Count(link => link.IsWrittenOff && !retired.Contains(link)) + earlier.Count, links.Count);
+            }
         }
     }
 
-    /// <summary>The worker that new requests go to; starts one when there is none.</summary>
-    /// <exception cref="WorkerUnavailableException">It does not start, or too many are stuck.</exception>
-    public ValueTask<WorkerLink> GetAsync(CancellationToken cancellationToken) =>
-        current is { IsUsable: true } link ? new(link) : new(ReplaceAsync(cancellationToken));
-
     /// <summary>The usable worker that gave out this token, or null.</summary>
-    public WorkerLink? Find(long token) =>
-        current is { IsUsable: true } link && link.Number == WorkerLink.NumberOf(token) ? link : null;
+    public WorkerLink? Find(long token)
+    {
+        lock (gate) return links.Find(link => link.IsUsable && link.Number == WorkerLink.NumberOf(token));
+    }
+
+    /// <summary>Ends a worker that is idle and not needed; that is no death to be reported.</summary>
+    public void Retire(WorkerLink link)
+    {
+        lock (gate) retired.Add(link);
+        link.Kill();
+    }
+
+    /// <summary>Keeps in the record of a spare worker what it is about to change.</summary>
+    /// <exception cref="WorkerUnavailableException">The record cannot be written.</exception>
+    public void NoteActing(WorkerLink link, string mountpoint)
+    {
+        try
+        {
+            records.Note(link.Pid, mountpoint);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new WorkerUnavailableException($"the record of worker {link.Pid} cannot be written: {e.Message}");
+        }
+    }
+
+    /// <summary>Called with the pid of each worker that has ended, on a thread that nobody waits for.</summary>
+    public event Action<int>? Ended;
 
     /// <summary>Gives up a worker that missed a deadline: it finishes what it can, and is killed then.</summary>
     public void WriteOff(WorkerLink link)
@@ -69,7 +94,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             writtenOffCount++;
         }
         options.Logger.LogWarning(
-            "Worker {Pid} did not answer within {Deadline}: it is written off and replaced", link.Pid, options.OperationDeadline);
+            "Worker {Pid} ({Kind}) did not answer in time: it is written off and replaced", link.Pid, link.Kind);
         // Each of its waiting calls has a deadline of its own, so this ends.
         _ = Task.Run(async () =>
         {
@@ -96,7 +121,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             {
                 BuryEarlier();
                 acting = [.. links.Where(link => !link.HasExited && link.IsActingOn(mountpoint))];
-                stuck = acting.Count > 0 ? $"worker {acting[0].Pid}" : earlier.Count > 0 ? $"worker {earlier[0].Pid} of an earlier agent" : null;
+                stuck = acting.Count > 0 ? $"worker {acting[0].Pid}" : EarlierOn(mountpoint) is { } pid ? $"worker {pid} of an earlier agent" : null;
             }
             if (stuck is null) return;
             if (Environment.TickCount64 >= graceUntil)
@@ -111,10 +136,16 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
     /// <returns>Pids of those that the kernel does not let go of.</returns>
     public async Task<IReadOnlyList<int>> KillEarlierAsync(CancellationToken cancellationToken)
     {
-        var stuck = await records.KillAllAsync(options.DeathDeadline, cancellationToken);
+        // Who is stuck holds up only what it was changing: nobody waits for it here.
+        var patience = options.DeathDeadline < StuckPatience ? options.DeathDeadline : StuckPatience;
+        var stuck = await records.KillAllAsync(patience, cancellationToken);
         lock (gate) earlier.AddRange(stuck);
-        foreach (var (pid, _) in stuck)
-            options.Logger.LogError("Worker {Pid} of an earlier agent was killed and the kernel does not let it go", pid);
+        foreach (var (pid, _, actingOn) in stuck)
+        {
+            options.Logger.LogError(
+                "Worker {Pid} of an earlier agent was killed and the kernel does not let it go{Where}", pid,
+                actingOn is null ? "" : actingOn.Length == 0 ? ": it changes nothing" : $": it may still act on {actingOn}");
+        }
         return [.. stuck.Select(worker => worker.Pid)];
     }
 
@@ -123,38 +154,42 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
     {
         disposed = true;
         // A start that is under way ends first, so that its worker is among those that are killed.
-        await starting.WaitAsync();
-        starting.Release();
+        var until = Environment.TickCount64 + (long)options.DeathDeadline.TotalMilliseconds;
+        while (Volatile.Read(ref starting) > 0 && Environment.TickCount64 < until) await Task.Delay(LookAgain);
+        // Those that were given up before are stuck, and not waited for.
         List<WorkerLink> all;
-        lock (gate) all = [.. links];
+        HashSet<WorkerLink> stuck;
+        lock (gate) (all, stuck) = ([.. links], [.. links.Where(link => link.IsWrittenOff)]);
         foreach (var link in all) link.Kill();
         // Their own threads bury them.
-        var until = Environment.TickCount64 + (long)options.DeathDeadline.TotalMilliseconds;
+        until = Math.Min(until, Environment.TickCount64 + (long)StuckPatience.TotalMilliseconds);
         while (Environment.TickCount64 < until)
         {
             lock (gate)
             {
-                if (links.Count == 0) return;
+                if (links.TrueForAll(stuck.Contains)) return;
             }
             await Task.Delay(LookAgain);
         }
     }
 
-    private async Task<WorkerLink> ReplaceAsync(CancellationToken cancellationToken)
+    /// <summary>Starts a worker and waits until it says hello.</summary>
+    /// <exception cref="WorkerUnavailableException">It does not, or too many of its kind are stuck.</exception>
+    public async Task<WorkerLink> StartAsync(WorkerKind kind, CancellationToken cancellationToken)
     {
-        await starting.WaitAsync(cancellationToken);
+        Interlocked.Increment(ref starting);
         try
         {
             ObjectDisposedException.ThrowIf(disposed, this);
-            if (current is { IsUsable: true } made) return made;
-            var stuck = Counters.Stuck;
+            int stuck;
+            lock (gate) stuck = links.Count(link => link.Kind == kind && link.IsWrittenOff && !retired.Contains(link));
             if (stuck >= options.WrittenOffMax)
                 throw new WorkerUnavailableException(
                     $"{stuck} workers are stuck in the kernel: free the filesystems that they wait for");
             // One that dies at once is not started again and again without a pause.
-            if (earlyDeaths > 0)
-                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(50 << Math.Min(earlyDeaths, 7), RestartDelayMax.TotalMilliseconds)), cancellationToken);
-            var link = Start();
+            if (earlyDeaths[(int)kind] is > 0 and var deaths)
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(50 << Math.Min(deaths, 7), RestartDelayMax.TotalMilliseconds)), cancellationToken);
+            var link = Start(kind);
             bool answered;
             try
             {
@@ -163,22 +198,21 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             catch (Exception notReady) when (notReady is TimeoutException or OperationCanceledException)
             {
                 link.Kill();
-                earlyDeaths++;
+                earlyDeaths[(int)kind]++;
                 if (notReady is OperationCanceledException) throw;
                 answered = false;
             }
             if (!answered)
                 throw new WorkerUnavailableException($"the worker {options.FileName} did not start: see its messages in the agent's log");
-            current = link;
             return link;
         }
         finally
         {
-            starting.Release();
+            Interlocked.Decrement(ref starting);
         }
     }
 
-    private WorkerLink Start()
+    private WorkerLink Start(WorkerKind kind)
     {
         var errno = SocketCalls.Pair(out var ours, out var theirs);
         if (errno != 0 || ours is null || theirs is null) throw new WorkerUnavailableException($"socketpair: {Errno.Name(errno)}");
@@ -200,7 +234,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             // Before the first request is sent: a worker that no record knows of could outlive us unseen.
             try
             {
-                records.Add(pid);
+                records.Add(pid, kind == WorkerKind.Local ? null : "");
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -214,7 +248,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
                 ours.Dispose();
                 throw new WorkerUnavailableException($"pidfd_open of worker {pid}: {Errno.Name(errno)}");
             }
-            var link = new WorkerLink(++lastNumber, pid, new Descriptor(process), ours, OnEnd);
+            var link = new WorkerLink(kind, Interlocked.Increment(ref lastNumber), pid, new Descriptor(process), ours, OnEnd);
             lock (gate)
             {
                 links.Add(link);
@@ -258,26 +292,36 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
         if (!link.IsWrittenOff && !disposed)
         {
             Interlocked.Increment(ref diedCount);
-            earlyDeaths = Environment.TickCount64 - link.StartedAtMs < HealthyLife.TotalMilliseconds ? earlyDeaths + 1 : 0;
+            ref var deaths = ref earlyDeaths[(int)link.Kind];
+            deaths = Environment.TickCount64 - link.StartedAtMs < HealthyLife.TotalMilliseconds ? deaths + 1 : 0;
             options.Logger.LogWarning("Worker {Pid} is gone{Problem}: it is replaced", link.Pid, problem is null ? "" : $" ({problem})");
         }
         // Without its channel it can be of no use, but might still act.
         link.Kill();
         // A thread of its own and in the background: it may wait as long as the kernel holds on to the worker.
-        while (!link.HasExited) Thread.Sleep(LookAgain);
+        link.WaitForExit();
         link.Reap();
         records.Remove(link.Pid);
-        lock (gate) links.Remove(link);
+        lock (gate)
+        {
+            links.Remove(link);
+            retired.Remove(link);
+        }
         link.Dispose();
+        if (!disposed) Ended?.Invoke(link.Pid);
     }
+
+    /// <summary>A worker of an earlier agent that may still act on this mountpoint.</summary>
+    private int? EarlierOn(string mountpoint) =>
+        earlier.Where(worker => worker.ActingOn is null || worker.ActingOn == mountpoint).Select(worker => (int?)worker.Pid).FirstOrDefault();
 
     private void BuryEarlier()
     {
-        foreach (var (pid, process) in earlier.Where(worker => ProcessCalls.HasExited(worker.Process.Number)).ToList())
+        foreach (var worker in earlier.Where(worker => ProcessCalls.HasExited(worker.Process.Number)).ToList())
         {
-            earlier.Remove((pid, process));
-            process.Dispose();
-            records.Remove(pid);
+            earlier.Remove(worker);
+            worker.Process.Dispose();
+            records.Remove(worker.Pid);
         }
     }
 }

@@ -66,7 +66,7 @@ internal static class MountFold
                 state.Operation is { } tried && state.UnmountWanted is { } wanted && wanted != tried.Mode ? null : e.RetryAt,
                 state.Version + 1),
         },
-        MountEvent.OperationUncertain => state with { Uncertain = true, UncertainInARow = state.UncertainInARow + 1 },
+        MountEvent.OperationUncertain e => state with { Uncertain = true, UncertainReason = e.Reason, UncertainInARow = state.UncertainInARow + 1 },
         MountEvent.OperationSettled e => e.Found == SettledAs.Mounted
             ? Finished(state)
             // What a mount that did not take effect may have created on its way is ours.
@@ -127,7 +127,7 @@ internal static class MountFold
         return left.Attachments.IsEmpty ? left with { LastHolder = key } : left;
     }
 
-    private static MountState Finished(MountState state) => state with { Operation = null, Uncertain = false };
+    private static MountState Finished(MountState state) => state with { Operation = null, Uncertain = false, UncertainReason = null };
 
     /// <summary>The wanted mount holds: whoever waits for it has seen it hold once.</summary>
     private static MountState Confirmed(MountState state)

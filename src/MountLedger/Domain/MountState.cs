@@ -59,6 +59,9 @@ public sealed record MountState
 
     public bool RepairPaused { get; init; }
 
+    /// <summary>While <see cref="Uncertain"/>: why nobody knows the outcome.</summary>
+    public string? UncertainReason { get; init; }
+
     /// <summary>The database's time of the last event.</summary>
     public DateTimeOffset UpdatedAt { get; init; }
 

@@ -33,9 +33,6 @@ public static class FilesystemCatalog
     /// <summary>The filesystem of this exact name, or null.</summary>
     public static Filesystem? Find(string type) => ByType.GetValueOrDefault(type);
 
-    /// <summary>Whether the kernel mounts this type without a program: what preparing it does is undone by closing a descriptor.</summary>
-    public static bool IsKernelType(string type) => Find(type) is { ByHelper: false };
-
     /// <summary>The flags that every mount can have. What is marked as a default is what the kernel does without any flag.</summary>
     internal static IEnumerable<OptionRule> PerMount() =>
     [

@@ -23,7 +23,8 @@ internal sealed record MountStateRow(
     ImmutableSortedDictionary<DriftKind, string?> Drift,
     bool RepairPaused,
     bool MountedOverEmpty,
-    PendingRemount? Remount = null);
+    PendingRemount? Remount = null,
+    string? UncertainReason = null);
 
 /// <summary>From a state to its row and back.</summary>
 public static class MountStateCodec
@@ -33,7 +34,7 @@ public static class MountStateCodec
         new MountStateRow(
             state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UncertainInARow, state.UnmountWanted, state.LastHolder?.Volume,
             state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused,
-            state.MountedOverEmpty, state.Remount),
+            state.MountedOverEmpty, state.Remount, state.UncertainReason),
         StoredJson.Context.MountStateRow);
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
@@ -60,6 +61,7 @@ public static class MountStateCodec
             Drift = row.Drift ?? ImmutableSortedDictionary<DriftKind, string?>.Empty,
             RepairPaused = row.RepairPaused,
             Remount = row.Remount,
+            UncertainReason = row.UncertainReason,
             MountedOverEmpty = row.MountedOverEmpty,
             UpdatedAt = updatedAt,
             Attachments = MountState.NoAttachments.AddRange(

@@ -58,6 +58,13 @@ public interface IMountHost
     Task<RemountResult> RemountAsync(RemountOrder order, CancellationToken cancellationToken);
 
     /// <summary>
+    /// Whether the filesystem at this path answers: null if it does (or is one that cannot fail to), else the name of the error, such as
+    /// <c>ENOTCONN</c> or <c>ESTALE</c> when its server is dead, <c>ETIMEDOUT</c> when there is no answer in a short while. However often
+    /// one that hangs is asked, it holds up nothing but the first question.
+    /// </summary>
+    Task<string?> ProbeAsync(string mountpoint, CancellationToken cancellationToken) => Task.FromResult<string?>(null);
+
+    /// <summary>
     /// Returns once no operation that was started on this mountpoint before, by this or an earlier agent, can still act.
     /// </summary>
     Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken);

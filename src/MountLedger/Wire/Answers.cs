@@ -92,9 +92,14 @@ public static class Views
         Attachments = [.. state.Attachments.Values.Select(attachment =>
             new AttachmentView(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor))],
         Kernel = state.Kernel is { } kernel ? new KernelView(kernel.BootId, kernel.MountId) : null,
-        Error = state.Error is { } error ? Of(error) : null,
+        Error = Doubt(state) ?? (state.Error is { } error ? Of(error) : null),
         UpdatedAt = state.Version == 0 ? null : state.UpdatedAt,
     };
+
+    /// <summary>Of an operation whose outcome nobody knows: that, and why.</summary>
+    private static ErrorView? Doubt(MountState state) => state is { Uncertain: true, UncertainReason: { } reason }
+        ? new ErrorView(state.Operation?.Kind ?? OperationKind.Mount, "ETIMEDOUT", $"the outcome is not known: {reason}", [], null)
+        : null;
 
     public static ErrorView Of(OperationError error) =>
         new(error.Operation, error.Errno, error.Message, error.Holders, error.RetryAt);

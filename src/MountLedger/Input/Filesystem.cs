@@ -72,6 +72,9 @@ public enum ValueSyntax
 
     /// <summary>Printable text.</summary>
     Text,
+
+    /// <summary><c>secret:NAME</c> and nothing else (<see cref="SecretRules"/>).</summary>
+    Secret,
 }
 
 /// <summary>

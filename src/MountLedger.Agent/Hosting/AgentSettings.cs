@@ -18,6 +18,7 @@ public sealed record AgentSettings
     public const string SocketDefault = "/run/mountledger/mountledger.sock";
     public const string StateDirDefault = "/var/lib/mountledger";
     public const string RootDefault = "/mnt";
+    public const string SecretsDirDefault = "/etc/mountledger/secrets";
 
     /// <summary>Name of this host in the ledger; null: the machine's host name, in lower case.</summary>
     public string? Host { get; init; }
@@ -48,11 +49,24 @@ public sealed record AgentSettings
     /// <summary>How long the lease of the host lasts when it is not renewed.</summary>
     public double LeaseSeconds { get; init; } = 15;
 
+    /// <summary>How long a mount helper (<c>/sbin/mount.TYPE</c>) may take; it is killed then.</summary>
+    public double HelperSeconds { get; init; } = 30;
+
+    /// <summary>Where mount helpers and FUSE programs are looked for, in this order.</summary>
+    public ImmutableArray<string> HelperDirs { get; init; } = [.. WorkerOptions.HelperDirectoriesDefault];
+
+    /// <summary>Further types that a helper mounts, each with the names of the options that it may be given.</summary>
+    public ImmutableSortedDictionary<string, ImmutableArray<string>> HelperTypes { get; init; } =
+        ImmutableSortedDictionary<string, ImmutableArray<string>>.Empty;
+
     /// <summary>Permission bits, octal, of directories that are made for mountpoints.</summary>
     public string DirectoryMode { get; init; } = "0755";
 
     /// <summary>Who gets those directories, as UID:GID; null: root.</summary>
     public string? DirectoryOwner { get; init; }
+
+    /// <summary>The secrets that options name, one file each; null: systemd's credentials, or else <see cref="SecretsDirDefault"/>.</summary>
+    public string? SecretsDir { get; init; }
 
     public bool AllowSuid { get; init; }
 
@@ -68,7 +82,12 @@ public sealed record AgentSettings
         return flags(FromEnvironment(settings, environment)).Checked();
     }
 
-    public InputPolicy Policy() => new(Host!, Roots) { AllowSuid = AllowSuid, AllowDev = AllowDev };
+    public InputPolicy Policy() => new(Host!, Roots)
+    {
+        AllowSuid = AllowSuid,
+        AllowDev = AllowDev,
+        HelperTypes = [.. HelperTypes.Select(pair => HelperFilesystems.Configured(pair.Key, pair.Value))],
+    };
 
     /// <summary>Mode and owner in the form that the worker is given; the settings have been checked.</summary>
     internal DirectoryAttributes Directories => new(
@@ -106,7 +125,10 @@ public sealed record AgentSettings
             Postgres = Value("POSTGRES") ?? settings.Postgres,
             Roots = Value("ROOTS")?.Split(':').ToImmutableArray() ?? settings.Roots,
             LockDir = Value("LOCK_DIR") ?? settings.LockDir,
+            HelperDirs = Value("HELPER_DIRS")?.Split(':').ToImmutableArray() ?? settings.HelperDirs,
+            SecretsDir = Value("SECRETS_DIR") ?? settings.SecretsDir ?? (environment("CREDENTIALS_DIRECTORY") is { Length: > 0 } given ? given : SecretsDirDefault),
             OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
+            HelperSeconds = Seconds("HELPER_SECONDS", settings.HelperSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
             PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
             LeaseSeconds = Seconds("LEASE_SECONDS", settings.LeaseSeconds),
@@ -123,6 +145,9 @@ public sealed record AgentSettings
         InputRules.AbsolutePath("stateDir", StateDir, errors);
         InputRules.AbsolutePath("socket", Socket, errors);
         InputRules.AbsolutePath("lockDir", LockDir, errors);
+        if (SecretsDir is not null && InputRules.AbsolutePath("secretsDir", SecretsDir, errors) is not null
+            && !Roots.IsDefaultOrEmpty && Roots.Any(root => SecretsDir == root || MountPath.IsBelow(SecretsDir, root)))
+            errors.Add("secretsDir", "outside-roots", SecretsDir, "give a directory that is not below a root, where a mount could hide it");
         if (Roots.IsDefaultOrEmpty) errors.Add("roots", "required", null, "give at least one directory to mount below");
         else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
         if (System.Text.Encoding.UTF8.GetByteCount(Socket) > 107)
@@ -132,11 +157,19 @@ public sealed record AgentSettings
         if (DirectoryOwner is not null && !DirectoryAttributes.TryOwner(DirectoryOwner, out _))
             errors.Add("directoryOwner", "uid-gid", DirectoryOwner, "give user and group by number, such as 1000:1000");
         foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
-            [("operationSeconds", OperationSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
+            [("operationSeconds", OperationSeconds, 0.1, 3600), ("helperSeconds", HelperSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
             ("pollSeconds", PollSeconds, 0, 3600), ("leaseSeconds", LeaseSeconds, 1, 3600)])
         {
             if (!(seconds >= min && seconds <= max))
                 errors.Add(name, "seconds-range", $"{seconds}", $"give a number of seconds from {min} to {max}");
+        }
+        foreach (var directory in HelperDirs) InputRules.AbsolutePath("helperDirs", directory, errors);
+        foreach (var (type, options) in HelperTypes)
+        {
+            if (!HelperFilesystems.IsTypeName(type))
+                errors.Add("helperTypes", "helper-type", type, "name a type that is not built in, such as davfs or fuse.encfs");
+            foreach (var option in options.Where(option => !HelperFilesystems.IsOptionName(option)))
+                errors.Add("helperTypes", "helper-option", option, "give names of options, without values; one that takes a secret as NAME=secret");
         }
         return errors.Count == 0 ? this with { Host = host } : throw new SettingException(string.Join("; ", errors));
     }
@@ -146,7 +179,9 @@ public sealed record AgentSettings
 internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
     double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, string? DirectoryMode, string? DirectoryOwner,
-    bool? AllowSuid, bool? AllowDev)
+    bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
+    ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes,
+    string? SecretsDir)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -164,6 +199,10 @@ internal sealed record SettingsFile(
         DirectoryOwner = DirectoryOwner ?? settings.DirectoryOwner,
         AllowSuid = AllowSuid ?? settings.AllowSuid,
         AllowDev = AllowDev ?? settings.AllowDev,
+        HelperSeconds = HelperSeconds ?? settings.HelperSeconds,
+        HelperDirs = HelperDirs ?? settings.HelperDirs,
+        HelperTypes = HelperTypes ?? settings.HelperTypes,
+        SecretsDir = SecretsDir ?? settings.SecretsDir,
     };
 }
 

@@ -28,6 +28,7 @@ internal static class OptionValues
         ValueSyntax.Compression => Compression(rule, value),
         ValueSyntax.Text => IsText(value) ? value : null,
         ValueSyntax.Secret => SecretRules.NameIn(value) is null ? null : value,
+        ValueSyntax.HelperText => value.Length > 0 && value.All(IsHarmless) ? value : null,
         _ => null,
     };
 
@@ -46,6 +47,7 @@ internal static class OptionValues
         ValueSyntax.Words => $"some of {string.Join(", ", rule.Words)}, with ':' between them",
         ValueSyntax.Compression => $"one of {string.Join(", ", rule.Words)}, and for zlib and zstd a level such as zstd:3",
         ValueSyntax.Secret => "secret:NAME, the name of a file in the agent's secretsDir",
+        ValueSyntax.HelperText => "a value of letters, digits and _ . / : @ % + = ~ # -",
         _ => "printable text",
     };
 
@@ -105,6 +107,8 @@ internal static class OptionValues
         var level = value[(colon + 1)..].TrimStart('-');
         return value[..colon] is "zlib" or "zstd" && IsNumber(level) && level.Length <= 2 ? value : null;
     }
+
+    private static bool IsHarmless(char c) => char.IsAsciiLetterOrDigit(c) || "_./:@%+=~#-".Contains(c, StringComparison.Ordinal);
 
     private static bool IsText(string value) =>
         value.Length > 0 && !value.EnumerateRunes().Any(rune => Text.IsControl(rune) || Text.IsInvisible(rune) || Rune.IsWhiteSpace(rune));

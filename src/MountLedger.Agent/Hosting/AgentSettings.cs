@@ -18,6 +18,7 @@ public sealed record AgentSettings
     public const string SocketDefault = "/run/mountledger/mountledger.sock";
     public const string StateDirDefault = "/var/lib/mountledger";
     public const string RootDefault = "/mnt";
+    public const string SecretsDirDefault = "/etc/mountledger/secrets";
 
     /// <summary>Name of this host in the ledger; null: the machine's host name, in lower case.</summary>
     public string? Host { get; init; }
@@ -66,6 +67,9 @@ public sealed record AgentSettings
 
     /// <summary>Who gets those directories, as UID:GID; null: root.</summary>
     public string? DirectoryOwner { get; init; }
+
+    /// <summary>The secrets that options name, one file each; null: systemd's credentials, or else <see cref="SecretsDirDefault"/>.</summary>
+    public string? SecretsDir { get; init; }
 
     public bool AllowSuid { get; init; }
 
@@ -130,6 +134,7 @@ public sealed record AgentSettings
             LockDir = Value("LOCK_DIR") ?? settings.LockDir,
             HelperDirs = Value("HELPER_DIRS")?.Split(':').ToImmutableArray() ?? settings.HelperDirs,
             Admins = Value("ADMINS")?.Split(',').ToImmutableArray() ?? settings.Admins,
+            SecretsDir = Value("SECRETS_DIR") ?? settings.SecretsDir ?? (environment("CREDENTIALS_DIRECTORY") is { Length: > 0 } given ? given : SecretsDirDefault),
             OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
             HelperSeconds = Seconds("HELPER_SECONDS", settings.HelperSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
@@ -149,6 +154,9 @@ public sealed record AgentSettings
         InputRules.AbsolutePath("stateDir", StateDir, errors);
         InputRules.AbsolutePath("socket", Socket, errors);
         InputRules.AbsolutePath("lockDir", LockDir, errors);
+        if (SecretsDir is not null && InputRules.AbsolutePath("secretsDir", SecretsDir, errors) is not null
+            && !Roots.IsDefaultOrEmpty && Roots.Any(root => SecretsDir == root || MountPath.IsBelow(SecretsDir, root)))
+            errors.Add("secretsDir", "outside-roots", SecretsDir, "give a directory that is not below a root, where a mount could hide it");
         if (Roots.IsDefaultOrEmpty) errors.Add("roots", "required", null, "give at least one directory to mount below");
         else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
         foreach (var admin in Admins.IsDefault ? [] : Admins) InputRules.Actor("admins", admin, errors);
@@ -171,7 +179,7 @@ public sealed record AgentSettings
             if (!HelperFilesystems.IsTypeName(type))
                 errors.Add("helperTypes", "helper-type", type, "name a type that is not built in, such as davfs or fuse.encfs");
             foreach (var option in options.Where(option => !HelperFilesystems.IsOptionName(option)))
-                errors.Add("helperTypes", "helper-option", option, "give names of options, without values; none under which secrets are given");
+                errors.Add("helperTypes", "helper-option", option, "give names of options, without values; one that takes a secret as NAME=secret");
         }
         return errors.Count == 0 ? this with { Host = host } : throw new SettingException(string.Join("; ", errors));
     }
@@ -182,7 +190,7 @@ internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
     double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? AuditSeconds, double? LeaseSeconds,
     string? DirectoryMode, string? DirectoryOwner, bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
-    ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes,
+    ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes, string? SecretsDir,
     ImmutableArray<string>? Admins = null)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
@@ -206,6 +214,7 @@ internal sealed record SettingsFile(
         HelperDirs = HelperDirs ?? settings.HelperDirs,
         HelperTypes = HelperTypes ?? settings.HelperTypes,
         Admins = Admins ?? settings.Admins,
+        SecretsDir = SecretsDir ?? settings.SecretsDir,
     };
 }
 

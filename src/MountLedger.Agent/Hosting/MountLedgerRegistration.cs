@@ -29,6 +29,7 @@ public static class MountLedgerRegistration
             OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
             HelperDeadline = TimeSpan.FromSeconds(settings.HelperSeconds),
             HelperDirectories = settings.HelperDirs,
+            SecretsDirectory = settings.SecretsDir,
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),
         });
         services.AddSingleton<MountVolumeHandler>();

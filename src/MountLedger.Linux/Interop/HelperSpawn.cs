@@ -16,12 +16,12 @@ internal static partial class ProcessCalls
 
     /// <summary>
     /// Starts a program as the leader of a session and a group of its own, in the root directory, with no signal blocked or
-    /// caught, /dev/null as its input and <paramref name="output"/> as its output and error. Every other descriptor is closed in it.
+    /// caught, <paramref name="input"/> (null: /dev/null) as its input and <paramref name="output"/> as its output and error. Every other descriptor is closed in it.
     /// SIGPIPE alone stays ignored: what it leaves behind must not die of writing to a pipe that nobody reads any more.
     /// </summary>
     /// <returns>0 and the pid, or the error number.</returns>
     public static unsafe int SpawnSession(
-        string file, IReadOnlyList<string> arguments, IReadOnlyList<string> environment, int output, out int pid)
+        string file, IReadOnlyList<string> arguments, IReadOnlyList<string> environment, int output, out int pid, int? input = null)
     {
         // Close-on-exec for all, our own channel included.
         _ = CloseRange(CloseRangeNumber, 3, int.MaxValue, 4);
@@ -42,7 +42,7 @@ internal static partial class ProcessCalls
         var envp = StringArray(environment);
         try
         {
-            rc = FileActionsAddOpen(actions, 0, "/dev/null", O_RDONLY, 0);
+            rc = input is { } given ? FileActionsAddDup2(actions, given, 0) : FileActionsAddOpen(actions, 0, "/dev/null", O_RDONLY, 0);
             if (rc == 0) rc = FileActionsAddDup2(actions, output, 1);
             if (rc == 0) rc = FileActionsAddDup2(actions, output, 2);
             if (rc == 0) rc = FileActionsAddChangeDirectory(actions, "/");
@@ -60,14 +60,14 @@ internal static partial class ProcessCalls
         }
     }
 
-    /// <summary>A pipe whose reading end does not block; 0 or the error number.</summary>
-    public static unsafe int Pipe(out Descriptor? read, out Descriptor? write)
+    /// <summary>A pipe whose reading end does not block, unless asked for; 0 or the error number.</summary>
+    public static unsafe int Pipe(out Descriptor? read, out Descriptor? write, bool blocking = false)
     {
         var pair = stackalloc int[2];
         var rc = Pipe2(pair, O_CLOEXEC);
         var errno = rc == 0 ? 0 : Marshal.GetLastPInvokeError();
         (read, write) = errno == 0 ? (new Descriptor(pair[0]), new Descriptor(pair[1])) : ((Descriptor?)null, (Descriptor?)null);
-        if (errno == 0) _ = FileControl(pair[0], F_SETFL, O_NONBLOCK);
+        if (errno == 0 && !blocking) _ = FileControl(pair[0], F_SETFL, O_NONBLOCK);
         return errno;
     }
 

@@ -12,7 +12,11 @@ internal static partial class PathCalls
 
     public const ulong O_RDONLY = 0;
     public const ulong O_RDWR = 2;
+    public const ulong O_WRONLY = 1;
     public const ulong O_CREAT = 0x40;
+    public const ulong O_EXCL = 0x80;
+    public const ulong O_NOCTTY = 0x100;
+    public const ulong O_NONBLOCK = 0x800;
     public const ulong O_CLOEXEC = 0x80000;
     public const ulong O_PATH = 0x200000;
 

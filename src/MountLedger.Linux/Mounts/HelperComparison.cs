@@ -48,6 +48,8 @@ internal static class HelperComparison
     public static bool OptionHolds(string option, ImmutableArray<string> shown)
     {
         if (ShownByFuse.Contains(option)) return shown.Contains(option);
+        // What the kernel shows of a secret, if anything, is that there is one.
+        if (SecretRules.NameIn(Filesystem.ValueOf(option)) is not null) return true;
         var key = Filesystem.KeyOf(option);
         if (key == option) return !shown.Contains(Opposite(option));
         return shown.Contains(option) || !shown.Any(other => Filesystem.KeyOf(other) == key && !SameValue(option, other));

@@ -37,8 +37,6 @@ internal sealed record MountPlan(
         (MountCalls.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
     ];
 
-    private static readonly string[] SecretWords = ["pass", "secret", "cred", "key"];
-
     public bool IsBind => Spec.FsType == "bind";
 
     /// <summary>The superblock is one of a disk or an image, so that <c>ro</c> must reach it too.</summary>
@@ -89,9 +87,10 @@ internal sealed record MountPlan(
         var flags = string.Join('|', AttributeNames.Where(pair => (Attributes & pair.Attribute) != 0).Select(pair => pair.Name));
         if (flags.Length > 0) text += $", flags {flags}";
         if (Parameters.Count > 0)
-            text += $", data {string.Join(',', Parameters.Select(p => p.Value is null ? p.Key : $"{p.Key}={(IsSecret(p.Key) ? "<masked>" : p.Value)}"))}";
+            text += $", data {string.Join(',', Parameters.Select(p => p.Value is null ? p.Key : $"{p.Key}={Shown(p.Key, p.Value)}"))}";
         return text;
     }
 
-    private static bool IsSecret(string key) => SecretWords.Any(word => key.Contains(word, StringComparison.OrdinalIgnoreCase));
+    private static string Shown(string key, string value) =>
+        SecretRules.NameIn(value) is not null || (!SecretRules.IsKey(key) && !SecretRules.HasCredentials(value)) ? value : "<masked>";
 }

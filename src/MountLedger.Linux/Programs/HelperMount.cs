@@ -17,6 +17,7 @@ internal sealed class HelperMount(HelperOptions options)
     private const int LineLengthMax = 300;
 
     private readonly Staging staging = new(options.StagingDirectory);
+    private readonly SecretStore secrets = new(options.SecretsDirectory);
 
     /// <summary>What programs print for an error number, where that number is worth more than EIO.</summary>
     private static readonly (string Text, int Number)[] Known =
@@ -40,7 +41,7 @@ internal sealed class HelperMount(HelperOptions options)
             Errno.ENOENT,
             $"no program mounts {type} here: install it, or add its directory to helperDirs (looked for {string.Join(", ", HelperProgram.NamesOf(type))} in {string.Join(", ", options.Directories)})");
         using var place = staging.Open();
-        using var command = HelperCommand.Of(program, plan, place.Path);
+        using var command = HelperCommand.Of(program, plan, place, secrets);
         var done = false;
         try
         {
@@ -48,11 +49,12 @@ internal sealed class HelperMount(HelperOptions options)
             var end = HelperProcess.Run(command, options.Deadline, place.Note);
             if (!end.InTime)
                 throw new KernelFailure(
-                    Errno.ETIMEDOUT, $"{program} did not end within {options.Deadline.TotalSeconds:0.###} s and was killed{Said(end.Output)}");
+                    Errno.ETIMEDOUT, $"{program} did not end within {options.Deadline.TotalSeconds:0.###} s and was killed{Said(command, end)}");
             if (end.Status != 0)
                 throw new KernelFailure(
-                    NumberOf(end.Output), end.Status > 0 ? $"{program} ended with status {end.Status}{Said(end.Output)}" : $"{program} was ended by signal {-end.Status}{Said(end.Output)}");
-            var mount = Take(place, plan, program, end.Output, options.Deadline - clock.Elapsed);
+                    NumberOf(end.Output), end.Status > 0 ? $"{program} ended with status {end.Status}{Said(command, end)}" : $"{program} was ended by signal {-end.Status}{Said(command, end)}");
+            var mount = Take(place, plan, options.Deadline - clock.Elapsed)
+                ?? throw new KernelFailure(Errno.EIO, $"{program} ended with status 0 and mounted nothing{Said(command, end)}");
             done = true;
             return mount;
         }
@@ -62,14 +64,15 @@ internal sealed class HelperMount(HelperOptions options)
         }
     }
 
-    private static Descriptor Take(Staging.Place place, MountPlan plan, string program, string output, TimeSpan left)
+    /// <returns>Null when nothing is mounted there, and nothing comes.</returns>
+    private static Descriptor? Take(Staging.Place place, MountPlan plan, TimeSpan left)
     {
         var clock = Stopwatch.StartNew();
         var patience = left < LateMax ? left : LateMax;
         Descriptor? mounted;
         while ((mounted = place.Mounted()) is null)
         {
-            if (clock.Elapsed > patience) throw new KernelFailure(Errno.EIO, $"{program} ended with status 0 and mounted nothing{Said(output)}");
+            if (clock.Elapsed > patience) return null;
             Thread.Sleep(2);
         }
         using (mounted)
@@ -98,9 +101,9 @@ internal sealed class HelperMount(HelperOptions options)
     }
 
     /// <summary>The last lines that it printed, as part of one line.</summary>
-    private static string Said(string output)
+    private static string Said(HelperCommand command, HelperProcess.End end)
     {
-        var lines = HelperCommand.Shown(output).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+        var lines = command.Shown(end.Output, end.Cut).Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
             .Select(line => new string([.. line.Take(LineLengthMax).Select(c => char.IsControl(c) ? '?' : c)]))
             .TakeLast(LinesShownMax).ToList();
         return lines.Count == 0 ? ", and said nothing" : $", and said: {string.Join(" | ", lines)}";

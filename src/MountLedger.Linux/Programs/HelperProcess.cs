@@ -12,8 +12,11 @@ internal static class HelperProcess
 
     private static readonly TimeSpan DeathMax = TimeSpan.FromSeconds(2);
 
-    /// <summary>How it ended. <paramref name="Status"/>: as the program set it, or minus the signal that killed it.</summary>
-    public readonly record struct End(bool InTime, int Status, string Output);
+    /// <summary>
+    /// How it ended. <paramref name="Status"/>: as the program set it, or minus the signal that killed it.
+    /// <paramref name="Cut"/>: it printed more than was kept.
+    /// </summary>
+    public readonly record struct End(bool InTime, int Status, string Output, bool Cut);
 
     /// <exception cref="KernelFailure">It cannot be started.</exception>
     /// <param name="started">Told the pid, which is that of its session too, as soon as there is one.</param>
@@ -23,7 +26,13 @@ internal static class HelperProcess
         KernelFailure.ThrowIf(ProcessCalls.Pipe(out var read, out var write), "pipe2");
         using var reading = read!;
         int pid;
-        using (write) KernelFailure.ThrowIf(ProcessCalls.SpawnSession(command.Program, command.Arguments, HelperCommand.Environment, write!.Number, out pid), $"{command.Program} cannot be started");
+        using (var input = InputOf(command))
+        using (write)
+        {
+            KernelFailure.ThrowIf(
+                ProcessCalls.SpawnSession(command.Program, command.Arguments, command.FullEnvironment, write!.Number, out pid, input?.Number),
+                $"{command.Program} cannot be started");
+        }
 
         // Nobody else reaps our children, so the pid is this child's until we do.
         var number = ProcessCalls.OpenProcess(pid, out var errno);
@@ -59,7 +68,22 @@ internal static class HelperProcess
         }
         if (open) output.Take(reading.Number);
         ProcessCalls.Reap(number);
-        return new End(inTime, status, output.ToString());
+        return new End(inTime, status, output.ToString(), output.IsCut);
+    }
+
+    /// <summary>A pipe that holds what the program shall read, with nobody at the other end.</summary>
+    private static Descriptor? InputOf(HelperCommand command)
+    {
+        if (command.Input is not { } secret) return null;
+        KernelFailure.ThrowIf(ProcessCalls.Pipe(out var read, out var write, blocking: true), "pipe2");
+        using (write)
+        {
+            // A pipe takes more than a secret can have, so this does not wait.
+            var errno = FileCalls.WriteAll(write!.Number, secret.Reveal());
+            if (errno == 0) return read;
+            read!.Dispose();
+            throw new KernelFailure(errno, $"secret {secret.Name}: it cannot be written to a pipe");
+        }
     }
 
     /// <summary>The last bytes of a stream.</summary>
@@ -69,6 +93,8 @@ internal static class HelperProcess
         private readonly byte[] bytes = new byte[OutputMax];
         private readonly byte[] buffer = new byte[8192];
         private long total;
+
+        public bool IsCut => total > OutputMax;
 
         /// <returns>False at the end of the stream.</returns>
         public bool Take(int descriptor)

@@ -13,6 +13,7 @@ internal sealed class Staging(string directory)
     private const int WorkersMax = 4096;
     private const int PlacesMax = 4096;
     private const string NoteSuffix = ".helper";
+    private const string SecretSuffix = ".secret";
 
     private static readonly Lock Making = new();
     private Descriptor? root;
@@ -22,6 +23,8 @@ internal sealed class Staging(string directory)
     /// <summary>One directory for one helper.</summary>
     internal sealed class Place(Descriptor root, string path) : IDisposable
     {
+        private readonly List<string> _secrets = [];
+
         public string Path => path;
 
         private string Name => path[(path.LastIndexOf('/') + 1)..];
@@ -48,8 +51,28 @@ internal sealed class Staging(string directory)
             }
         }
 
+        /// <summary>
+        /// A secret as a file beside this place, for a program that takes one in no better way: on this tmpfs, so never on a disk,
+        /// for its owner alone, and there only until this place is given back.
+        /// </summary>
+        /// <returns>Its path.</returns>
+        /// <exception cref="KernelFailure">It cannot be written.</exception>
+        public string WriteSecret(Secret secret)
+        {
+            var name = $"{Name}.{_secrets.Count}{SecretSuffix}";
+            var number = PathCalls.OpenAt(
+                root.Number, name, PathCalls.O_WRONLY | PathCalls.O_CREAT | PathCalls.O_EXCL, PathCalls.RESOLVE_NO_SYMLINKS, out var errno,
+                Convert.ToUInt32("600", 8));
+            KernelFailure.ThrowIf(number < 0 ? errno : 0, $"secret {secret.Name}: its file for the helper cannot be made");
+            _secrets.Add($"{path[..path.LastIndexOf('/')]}/{name}");
+            using var file = new Descriptor(number);
+            KernelFailure.ThrowIf(FileCalls.WriteAll(file.Number, secret.Reveal()), $"secret {secret.Name}: its file for the helper cannot be written");
+            return _secrets[^1];
+        }
+
         public void Dispose()
         {
+            foreach (var secret in _secrets) File.Delete(secret);
             File.Delete(path + NoteSuffix);
             Undo(root, Name);
         }

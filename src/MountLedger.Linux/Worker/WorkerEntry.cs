@@ -16,6 +16,7 @@ public static class WorkerEntry
     internal const string StagingFlag = "--staging";
     internal const string HelperDirectoryFlag = "--helper-dir";
     internal const string HelperDeadlineFlag = "--helper-ms";
+    internal const string SecretsFlag = "--secrets";
     internal const string DirectoryOwnerFlag = "--directory-owner";
 
     /// <summary>Operations that can run at once; a request beyond that waits in the agent.</summary>
@@ -23,7 +24,7 @@ public static class WorkerEntry
 
     /// <summary>
     /// Runs the worker until its channel ends: <c>--channel-fd N --root DIR… [--directory-mode 0755] [--directory-owner UID:GID]
-    /// [--staging DIR --helper-ms N --helper-dir DIR…]</c>.
+    /// [--staging DIR --helper-ms N --helper-dir DIR… [--secrets DIR]]</c>.
     /// </summary>
     /// <returns>2 for bad arguments; otherwise the process ends without returning.</returns>
     public static Task<int> RunAsync(string[] args)
@@ -58,7 +59,7 @@ public static class WorkerEntry
         string[] args, out int channel, out List<string> roots, out DirectoryAttributes directories, out HelperOptions? helpers)
     {
         (channel, roots, directories, helpers) = (-1, [], DirectoryAttributes.Default, null);
-        string? staging = null;
+        string? staging = null, secrets = null;
         var helperDirectories = new List<string>();
         var helperMs = 0;
         for (var i = 0; i + 1 < args.Length; i += 2)
@@ -71,12 +72,13 @@ public static class WorkerEntry
                 case DirectoryModeFlag when DirectoryAttributes.TryMode(value, out var mode): directories = directories with { Mode = mode }; break;
                 case DirectoryOwnerFlag when DirectoryAttributes.TryOwner(value, out var owner): directories = directories with { Owner = owner }; break;
                 case StagingFlag when value.StartsWith('/'): staging = value; break;
+                case SecretsFlag when value.StartsWith('/'): secrets = value; break;
                 case HelperDirectoryFlag when value.StartsWith('/'): helperDirectories.Add(value); break;
                 case HelperDeadlineFlag when int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out helperMs): break;
                 default: return false;
             }
         }
-        if (staging is not null) helpers = new HelperOptions(staging, helperDirectories, TimeSpan.FromMilliseconds(helperMs));
+        if (staging is not null) helpers = new HelperOptions(staging, helperDirectories, TimeSpan.FromMilliseconds(helperMs), secrets);
         return args.Length % 2 == 0 && channel >= 0 && roots.Count > 0;
     }
 }

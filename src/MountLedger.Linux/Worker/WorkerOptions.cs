@@ -33,6 +33,9 @@ public sealed record WorkerOptions(
     /// <summary>Where mount helpers are, in order.</summary>
     public IReadOnlyList<string> HelperDirectories { get; init; } = HelperDirectoriesDefault;
 
+    /// <summary>Where the worker reads secrets, at the moment a helper needs one; null: there are none.</summary>
+    public string? SecretsDirectory { get; init; }
+
     /// <summary>Below it helpers mount; see <see cref="Staging"/>.</summary>
     internal string StagingDirectory => Path.Combine(RunDirectory, "staging");
 

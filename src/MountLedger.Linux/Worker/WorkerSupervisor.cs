@@ -224,6 +224,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             if (options.Directories.Owner is { } owner) arguments.AddRange([WorkerEntry.DirectoryOwnerFlag, $"{owner.Uid}:{owner.Gid}"]);
             arguments.AddRange([WorkerEntry.StagingFlag, options.StagingDirectory]);
             arguments.AddRange([WorkerEntry.HelperDeadlineFlag, HelperMs().ToString(CultureInfo.InvariantCulture)]);
+            if (options.SecretsDirectory is { } secrets) arguments.AddRange([WorkerEntry.SecretsFlag, secrets]);
             foreach (var directory in options.HelperDirectories) arguments.AddRange([WorkerEntry.HelperDirectoryFlag, directory]);
             errno = ProcessCalls.Spawn(options.FileName, arguments, CleanEnvironment(), theirs.Number, ChannelInChild, out var pid);
             if (errno != 0)

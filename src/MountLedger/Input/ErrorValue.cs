@@ -12,13 +12,10 @@ internal static class ErrorValue
     public const int LengthMax = 128;
 
     private const char Cut = '…';
-    private const string Masked = "<masked>";
+    public const string Masked = "<masked>";
 
     /// <summary>Words after which, and an equals sign or colon, a secret may stand.</summary>
     private static readonly string[] SecretWords = ["pass", "pwd", "secret", "cred", "token", "key"];
-
-    private static readonly string[] SecretKeyWords =
-        ["password", "passwd", "passphrase", "secret", "credential", "token", "keyfile", "keydata"];
 
     /// <summary>At most <see cref="LengthMax"/> UTF-16 units, all of them printable.</summary>
     public static string? Shown(string? value)
@@ -41,19 +38,6 @@ internal static class ErrorValue
         return shown.ToString();
     }
 
-    /// <summary>
-    /// A key under which secrets are commonly given (<c>password</c>, <c>secret_key</c>, <c>credentials</c>, …), whatever
-    /// its case and separators. Names of files that hold secrets count too: their paths are nobody else's business.
-    /// </summary>
-    public static bool IsSecretKey(string key)
-    {
-        var letters = new string([.. key.Where(char.IsAsciiLetter).Select(char.ToLowerInvariant)]);
-        return letters is "pw" or "pwd" or "cred" or "creds"
-            || letters.EndsWith("key", StringComparison.Ordinal)
-            || letters.EndsWith("pass", StringComparison.Ordinal)
-            || SecretKeyWords.Any(word => letters.Contains(word, StringComparison.Ordinal));
-    }
-
     private static string Mask(string value)
     {
         var first = value.Length;
@@ -64,9 +48,24 @@ internal static class ErrorValue
             var sign = value.AsSpan(at).IndexOfAny('=', ':');
             if (sign >= 0) first = Math.Min(first, at + sign + 1);
         }
-        // user:password@server
+        // Any key whose value is a secret, among others of the same text.
+        for (var sign = value.AsSpan().IndexOfAny('=', ':'); sign >= 0 && sign < first;)
+        {
+            var word = sign;
+            while (word > 0 && (char.IsAsciiLetterOrDigit(value[word - 1]) || value[word - 1] is '_' or '-' or '.')) word--;
+            if (SecretRules.IsKey(value[word..sign])) first = sign + 1;
+            var next = value.AsSpan(sign + 1).IndexOfAny('=', ':');
+            sign = next < 0 ? -1 : sign + 1 + next;
+        }
+        // user:password@server, and scheme://user:password@server
         var server = value.IndexOf('@', StringComparison.Ordinal);
-        if (server > 0 && value.AsSpan(0, server).LastIndexOf(':') is >= 0 and var colon) first = Math.Min(first, colon + 1);
+        if (server > 0)
+        {
+            var scheme = value.AsSpan(0, server).IndexOf("://");
+            var user = scheme < 0 ? 0 : scheme + 3;
+            var colon = value.AsSpan(user, server - user).IndexOf(':');
+            if (colon >= 0) first = Math.Min(first, user + colon + 1);
+        }
         return first < value.Length ? string.Concat(value.AsSpan(0, first), Masked) : value;
     }
 

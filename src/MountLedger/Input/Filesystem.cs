@@ -80,6 +80,9 @@ public enum ValueSyntax
     /// <summary>Printable text.</summary>
     Text,
 
+    /// <summary><c>secret:NAME</c> and nothing else (<see cref="SecretRules"/>).</summary>
+    Secret,
+
     /// <summary>Letters, digits and <c>_ . / : @ % + = ~ # -</c>: nothing that the option parser of any mount helper gives a meaning to.</summary>
     HelperText,
 }

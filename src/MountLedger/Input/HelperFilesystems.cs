@@ -7,7 +7,7 @@ namespace MountLedger;
 /// <summary>
 /// The types that a program mounts (<c>/sbin/mount.TYPE</c>, or for <c>fuse.NAME</c> the program NAME itself), and the options
 /// that each may have. Options that name a command, a second source or a file of secrets (<c>ssh_command</c>, <c>ProxyCommand</c>,
-/// <c>config</c>, <c>credentials</c>) are in none of them. Sources: nfs(5), mount.cifs(8), sshfs(1), bindfs(1), s3fs(1),
+/// <c>config</c>, <c>credentials</c>) are in none of them; what a program needs in confidence is given as <c>secret:NAME</c>. Sources: nfs(5), mount.cifs(8), sshfs(1), bindfs(1), s3fs(1),
 /// mount.glusterfs(8), mount.ceph(8), mount.fuse3(8), rclone-mount.
 /// </summary>
 public static partial class HelperFilesystems
@@ -20,7 +20,8 @@ public static partial class HelperFilesystems
         Of("cifs", Share, [.. Cifs()]),
         Of("smb3", Share, [.. Cifs()]),
         Of("ceph", Cluster, [.. Values("name", "mds_namespace", "fs", "rasize", "wsize", "rsize", "mount_timeout", "caps_wanted_delay_max", "recover_session", "ms_mode"),
-            .. Flags("noshare", "nodcache", "dcache", "noasyncreaddir")]),
+            .. Flags("noshare", "nodcache", "dcache", "noasyncreaddir"),
+            Secret("secret"), Secret("secretfile") with { AliasOf = "secret", Group = "secret" }]),
         Of("glusterfs", Server, [.. Values(
             "backup-volfile-servers", "log-level", "transport", "direct-io-mode", "attribute-timeout", "entry-timeout", "negative-timeout",
             "background-qlen", "congestion-threshold", "gid-timeout", "lru-limit", "use-readdirp"), .. Flags("acl", "selinux", "enable-ino32")]),
@@ -34,11 +35,13 @@ public static partial class HelperFilesystems
             "url", "endpoint", "retries", "connect_timeout", "readwrite_timeout", "list_object_max_keys", "max_stat_cache_size",
             "stat_cache_expire", "multireq_max", "parallel_count", "multipart_size", "ensure_diskfree", "storage_class", "mp_umask",
             "public_bucket", "iam_role", "dbglevel", "default_acl", "singlepart_copy_limit"),
+            Secret("passwd_file"),
             .. Flags("use_path_request_style", "nomultipart", "compat_dir", "complement_stat", "notsup_compat_dir", "requester_pays", "use_xattr")]),
     ];
 
     /// <summary>
-    /// A type that the agent's configuration allows, with the names of its options; each may have a value. The source may be
+    /// A type that the agent's configuration allows, with the names of its options; each may have a value, and one that is
+    /// written <c>NAME=secret</c> takes <c>secret:NAME</c> alone, which its program gets as the path of a file. The source may be
     /// whatever its program takes, short of what could be read as a flag.
     /// </summary>
     public static Filesystem Configured(string type, IEnumerable<string> options) =>
@@ -47,8 +50,12 @@ public static partial class HelperFilesystems
     /// <summary>Whether the configuration may name such a type: <c>davfs</c>, <c>fuse.encfs</c>.</summary>
     public static bool IsTypeName(string type) => TypeName().IsMatch(type) && FilesystemCatalog.Find(type) is null;
 
-    /// <summary>Whether the configuration may name such an option.</summary>
-    public static bool IsOptionName(string option) => OptionName().IsMatch(option) && !ErrorValue.IsSecretKey(option);
+    /// <summary>Whether the configuration may name such an option: one that sounds like a secret only as <c>NAME=secret</c>.</summary>
+    public static bool IsOptionName(string option) => option.EndsWith(SecretMark, StringComparison.Ordinal)
+        ? OptionName().IsMatch(option[..^SecretMark.Length])
+        : OptionName().IsMatch(option) && !SecretRules.IsKey(option);
+
+    private const string SecretMark = "=secret";
 
     private static readonly SourceForm Server = new(ServerSource(), "SERVER:/PATH, with an IPv6 address in brackets");
     private static readonly SourceForm Share = new(ShareSource(), "//SERVER/SHARE or //SERVER/SHARE/PATH");
@@ -75,6 +82,7 @@ public static partial class HelperFilesystems
         .. Values("username", "domain", "vers", "sec", "uid", "gid", "file_mode", "dir_mode", "port", "ip", "netbiosname", "iocharset", "rsize",
             "wsize", "actimeo", "cache", "echo_interval", "max_credits", "snapshot", "cruid", "servern"),
         Value("user") with { AliasOf = "username", Group = "username" },
+        Secret("password"), Secret("pass") with { AliasOf = "password", Group = "password" },
         .. Flags("guest", "seal", "mfsymlinks", "sfu", "nobrl", "noserverino", "serverino", "nounix", "noperm", "persistenthandles",
             "resilienthandles", "multichannel", "nostrictsync", "noposixpaths", "nodfs", "forceuid", "noforceuid", "forcegid", "noforcegid"),
     ];
@@ -94,6 +102,7 @@ public static partial class HelperFilesystems
             "dcache_dir_timeout", "dcache_clean_interval", "dcache_min_clean_interval", "workaround", "idmap", "max_conns",
             "ConnectTimeout", "ConnectionAttempts", "ServerAliveInterval", "ServerAliveCountMax", "StrictHostKeyChecking", "AddressFamily",
             "Ciphers", "HostKeyAlgorithms", "KexAlgorithms", "MACs"),
+        Secret("password"),
         Value("IdentityFile") with { Syntax = ValueSyntax.Path }, Value("UserKnownHostsFile") with { Syntax = ValueSyntax.Path },
         new("IdentitiesOnly", OptionTarget.Superblock, ValueNeed.Always, ValueSyntax.Word) { Words = ["yes", "no"] },
     ];
@@ -123,7 +132,11 @@ public static partial class HelperFilesystems
 
     private static OptionRule Value(string name) => new(name, OptionTarget.Superblock, ValueNeed.Always, ValueSyntax.HelperText);
 
-    private static OptionRule Loose(string name) => new(name, OptionTarget.Superblock, ValueNeed.Optional, ValueSyntax.HelperText);
+    private static OptionRule Loose(string name) => name.EndsWith(SecretMark, StringComparison.Ordinal)
+        ? Secret(name[..^SecretMark.Length])
+        : new(name, OptionTarget.Superblock, ValueNeed.Optional, ValueSyntax.HelperText);
+
+    private static OptionRule Secret(string name) => new(name, OptionTarget.Superblock, ValueNeed.Always, ValueSyntax.Secret);
 
     private static OptionRule Choice(string name, string group) =>
         new(name, OptionTarget.Superblock, ValueNeed.Never, ValueSyntax.None) { Group = group };

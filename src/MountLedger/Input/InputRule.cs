@@ -76,6 +76,9 @@ public static class InputRule
     public const string ReadOnlyFilesystem = "read-only-filesystem";
 
     public const string NoClearSecret = "no-clear-secret";
+
+    /// <summary>A secret's name for an option that cannot take one.</summary>
+    public const string SecretUnsupported = "secret-unsupported";
     public const string WaitRange = "wait-range";
 
     /// <summary>One of a few words.</summary>
@@ -94,6 +97,6 @@ public static class InputRule
         NameLength, Printable, NoSurroundingSpace, HostName, OwnHost, SourceLength, NoLeadingDash, KnownFilesystem,
         HelperUnsupported, SourceForm, OptionCount, OptionLength, OptionsLength, NoSeparator, KnownOption, OptionPolicy, OptionValue,
         OptionNeedsValue, OptionTakesNoValue, DuplicateOption, ContradictoryOptions, MissingOption, FixedOption, ReadOnlyFilesystem,
-        NoClearSecret, WaitRange, KnownValue, KnownEventType, Time, LimitRange, IdempotencyKey, Version, ReasonLength,
+        NoClearSecret, SecretUnsupported, WaitRange, KnownValue, KnownEventType, Time, LimitRange, IdempotencyKey, Version, ReasonLength,
     ];
 }

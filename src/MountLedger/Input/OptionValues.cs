@@ -27,6 +27,7 @@ internal static class OptionValues
         ValueSyntax.Words => value.Split(':').All(word => rule.Words.Contains(word)) ? value : null,
         ValueSyntax.Compression => Compression(rule, value),
         ValueSyntax.Text => IsText(value) ? value : null,
+        ValueSyntax.Secret => SecretRules.NameIn(value) is null ? null : value,
         ValueSyntax.HelperText => value.Length > 0 && value.All(IsHarmless) ? value : null,
         _ => null,
     };
@@ -45,6 +46,7 @@ internal static class OptionValues
         ValueSyntax.Word => $"one of {string.Join(", ", rule.Words.Except(rule.RefusedWords))}",
         ValueSyntax.Words => $"some of {string.Join(", ", rule.Words)}, with ':' between them",
         ValueSyntax.Compression => $"one of {string.Join(", ", rule.Words)}, and for zlib and zstd a level such as zstd:3",
+        ValueSyntax.Secret => "secret:NAME, the name of a file in the agent's secretsDir",
         ValueSyntax.HelperText => "a value of letters, digits and _ . / : @ % + = ~ # -",
         _ => "printable text",
     };

@@ -130,6 +130,7 @@ public static partial class SpecRules
         else if (Text.Check(errors, field, source))
         {
             Text.CheckPrintable(errors, field, source);
+            SecretRules.CheckSource(field, source, errors);
         }
         if (errors.Found == before && filesystem?.Form is { } form && !form.Pattern.IsMatch(source))
             errors.Add(field, InputRule.SourceForm, source, $"give {filesystem.Type} a source of the form {form.Expected}");
@@ -152,8 +153,7 @@ public static partial class SpecRules
         if (option.Contains(',', StringComparison.Ordinal))
             errors.Add(field, InputRule.NoSeparator, option, "give one option per element; a comma cannot be part of one, escaped or not");
         Text.Check(errors, field, option);
-        if (Filesystem.ValueOf(option) is not null && ErrorValue.IsSecretKey(Filesystem.KeyOf(option)))
-            errors.Add(field, InputRule.NoClearSecret, option, "give no secrets in options: they are recorded for everyone to read");
+        SecretRules.CheckOption(field, option, errors);
         return errors.Found == before;
     }
 
@@ -170,6 +170,14 @@ public static partial class SpecRules
         else if (value is null && rule.Need == ValueNeed.Always)
         {
             errors.Add(field, InputRule.OptionNeedsValue, option, $"write {rule.Name}=VALUE, with {OptionValues.Expected(rule)}");
+        }
+        else if (value is not null && rule.Syntax == ValueSyntax.Secret && SecretRules.NameIn(value) is null)
+        {
+            SecretRules.Refuse(field, rule.Name, errors);
+        }
+        else if (rule.Syntax != ValueSyntax.Secret && SecretRules.NameIn(value) is not null)
+        {
+            errors.Add(field, InputRule.SecretUnsupported, option, $"give {rule.Name} as it is: it takes no secret");
         }
         else if (value is not null && rule.Need == ValueNeed.Never)
         {

@@ -139,6 +139,7 @@ internal static class BadInput
         .. new[] { "port=22 -oProxyCommand=id", "port=1\\", "workaround=$(id)", "port=`id`", "idmap=\"user\"" }
             .Select(option => Mounting($"sshfs with {option}", Options("fuse.sshfs", "server:/x", option), "options[0]", OptionValue)),
         Mounting("cifs with a password", Options("cifs", "//server/share", "password=hunter2"), "options[0]", NoClearSecret),
+        Mounting("cifs with a secret as a name", Options("cifs", "//server/share", "username=secret:bob"), "options[0]", SecretUnsupported),
     ];
 
     private static IEnumerable<Case> OptionShapes() =>

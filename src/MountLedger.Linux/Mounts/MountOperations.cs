@@ -54,7 +54,13 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
             var mount = DetachedMount.Make(plan);
-            MountQueryCalls.Describe(mount.Number, out var made);
+            var errno = MountQueryCalls.Describe(mount.Number, out var made);
+            if (errno != 0)
+            {
+                // Without its id it could later not be told from a foreign one.
+                mount.Dispose();
+                throw new KernelFailure(errno, "the new mount cannot be examined");
+            }
             prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
         }

@@ -10,12 +10,30 @@ internal sealed class DirectoryKeeper(PathWalk walk, DirectoryAttributes attribu
 {
     private const int AttemptsMax = 3;
 
-    /// <summary>Opens a mountpoint, making what is missing as far as <paramref name="allowed"/> names it.</summary>
+    /// <summary>
+    /// Opens a mountpoint, making what is missing. That may be more than was missing when the mount was prepared: the
+    /// unmount of a sibling removes directories that are common to both, and is kept out by nobody.
+    /// </summary>
     /// <param name="mountpoint">Absolute and normalised.</param>
-    /// <param name="allowed">Absolute paths, outermost first.</param>
     /// <param name="created">Gets what was made, outermost first, also when this throws.</param>
     /// <exception cref="KernelFailure">A component cannot be opened or made.</exception>
-    public Descriptor Create(string mountpoint, IReadOnlyList<string> allowed, List<string> created)
+    public Descriptor Create(string mountpoint, List<string> created)
+    {
+        const int SiblingsMax = 16;
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return CreateOnce(mountpoint, created);
+            }
+            catch (KernelFailure gone) when (gone.Number == Errno.ENOENT && attempt < SiblingsMax)
+            {
+                // Removed while we were on our way down.
+            }
+        }
+    }
+
+    private Descriptor CreateOnce(string mountpoint, List<string> created)
     {
         if (walk.OpenDeepest(mountpoint, out var problem) is not { } reach)
             throw new KernelFailure(problem!.Value.Errno, problem.Value.Message);
@@ -23,13 +41,11 @@ internal sealed class DirectoryKeeper(PathWalk walk, DirectoryAttributes attribu
         foreach (var path in reach.Missing)
         {
             using var parent = current;
-            if (!allowed.Contains(path))
-                throw new KernelFailure(Errno.ENOENT, $"{path} existed when the mount was prepared and is gone");
             var name = path[(path.LastIndexOf('/') + 1)..];
             var errno = PathCalls.MakeDirectory(parent.Number, name, attributes.Mode);
             var isNew = errno == 0;
-            if (isNew) created.Add(path);
-            else if (errno != Errno.EEXIST) throw new KernelFailure(errno, $"directory {path} cannot be made");
+            if (isNew && !created.Contains(path)) created.Add(path);
+            if (errno is not (0 or Errno.EEXIST)) throw new KernelFailure(errno, $"directory {path} cannot be made");
             current = PathWalk.OpenChild(parent, name, out errno)
                 ?? throw new KernelFailure(errno, errno == Errno.ELOOP ? $"{path} has become a symbolic link" : $"{path} cannot be opened");
             if (!isNew || attributes.Owner is not { } owner) continue;

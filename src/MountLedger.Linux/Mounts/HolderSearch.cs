@@ -133,7 +133,7 @@ internal sealed class HolderSearch
             below.AddRange(MountInfoReader.Read(out _).Select(entry => entry.Mount.Path)
                 .Where(path => path.StartsWith(target.Path + "/", StringComparison.Ordinal)).Take(ShownMax));
         }
-        var loops = LoopDevices.WithFilesBelow(target.Path).Take(ShownMax).ToList();
+        var loops = LoopDevices.WithFilesBelow(target.Path);
         var swaps = ProcessUses.Lines("/proc/swaps").Skip(1).Select(line => Unescaped(line.Split([' ', '\t'], 2)[0]))
             .Where(file => file.StartsWith(target.Path + "/", StringComparison.Ordinal)).Take(ShownMax).ToList();
         lock (gate)

@@ -90,7 +90,7 @@ internal sealed class MountOperations(
             var created = new List<string>();
             try
             {
-                using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, created);
+                using var leaf = directories.Create(order.Mountpoint, created);
                 AttachTo(ours, leaf);
                 return new AttachResult.Attached(ours.MountId, [.. created]);
             }

@@ -12,7 +12,7 @@ namespace MountLedger.EndToEnd;
 public sealed class FaultTests(AgentSuite suite, ITestOutputHelper output)
 {
     private const string SeedVariable = "MOUNTLEDGER_TEST_FAULT_SEED";
-    private const int SampleSize = 80;
+    private const int SampleSize = 40;
 
     [RootFact]
     public async Task After_a_failed_call_ledger_kernel_and_answer_agree_and_the_next_request_works()

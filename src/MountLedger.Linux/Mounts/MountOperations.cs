@@ -169,7 +169,8 @@ internal sealed class MountOperations(
     /// </summary>
     private bool TakeAwayUnlessWeHoldIt(UnmountOrder order)
     {
-        const int AttemptsMax = 20;
+        const int AttemptsAlways = 12;
+        const int AttemptsMax = 250;
         const int PauseMs = 2;
         for (var attempt = 1; ; attempt++)
         {
@@ -177,9 +178,10 @@ internal sealed class MountOperations(
             {
                 return TakeAway(order);
             }
-            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax && TargetOf(order) is { } target
-                && HolderSearch.IsHeldByThisProcess(target.OldId))
+            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax
+                && (attempt <= AttemptsAlways || (TargetOf(order) is { } target && HolderSearch.IsHeldByThisProcess(target.OldId))))
             {
+                // Whoever it was may have let go before we can look, so a few tries are made in any case.
                 Thread.Sleep(PauseMs);
             }
         }

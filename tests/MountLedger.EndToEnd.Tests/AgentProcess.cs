@@ -37,6 +37,9 @@ public sealed class AgentProcess : IAsyncDisposable
 
     public string Root { get; }
 
+    /// <summary>Words before the program's own, when another program is to start it.</summary>
+    public IReadOnlyList<string> RunBy { get; set; } = [];
+
     public string Socket => Path.Combine(_directory.FullName, "sock");
 
     public string StateDir => Path.Combine(_directory.FullName, "state");
@@ -109,7 +112,7 @@ public sealed class AgentProcess : IAsyncDisposable
         _http = ClientOf(Socket);
         // The shell only opens the log, for the agent and for all that it starts, and becomes the agent.
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
+        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, .. RunBy, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
             .. arguments.Length > 0 ? arguments : Flags])
             start.ArgumentList.Add(argument);
         foreach (var (name, value) in _environment) start.Environment[name] = value;

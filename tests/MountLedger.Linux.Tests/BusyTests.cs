@@ -146,7 +146,7 @@ public sealed class BusyTests : KernelTest
         {
             var clock = Stopwatch.StartNew();
             var failed = Assert.IsType<UnmountResult.Failed>(Unmount(point, mount.MountId));
-            Assert.True(clock.ElapsedMilliseconds < 1000, $"took {clock.ElapsedMilliseconds} ms");
+            Assert.True(clock.ElapsedMilliseconds < 3500, $"took {clock.ElapsedMilliseconds} ms");
             Assert.Equal(
                 new[] { (holder.Pid, "cwd"), (open.Pid, "open"), (mapped.Pid, "mapped") }.Order(),
                 failed.Error.Holders.Select(found => (found.Pid, string.Join(' ', found.Uses))).Order());

@@ -15,8 +15,8 @@ internal sealed class HolderSearch
     private const int HoldersMax = 16;
     private const int ShownMax = 8;
     private const int StuckMax = 4;
-    private static readonly TimeSpan TimeMax = TimeSpan.FromMilliseconds(400);
-    private static readonly TimeSpan WaitMax = TimeSpan.FromMilliseconds(800);
+    private static readonly TimeSpan TimeMax = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan WaitMax = TimeSpan.FromSeconds(4);
     private static int stuck;
 
     private readonly Lock gate = new();
@@ -100,7 +100,8 @@ internal sealed class HolderSearch
         var uses = new ProcessUses(target, [target.OldId, .. MountCopies.In(target.PeerGroup)], () => clock.Elapsed > TimeMax);
         var unseen = 0;
         var examined = 0;
-        foreach (var directory in ProcessUses.Entries("/proc"))
+        // The newest first: what holds a mount is seldom older than the mount.
+        foreach (var directory in ProcessUses.Entries("/proc").OrderByDescending(entry => entry.Length).ThenByDescending(entry => entry, StringComparer.Ordinal))
         {
             if (!int.TryParse(Path.GetFileName(directory.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)) continue;
             if (pid == Environment.ProcessId) continue;
@@ -133,7 +134,7 @@ internal sealed class HolderSearch
             below.AddRange(MountInfoReader.Read(out _).Select(entry => entry.Mount.Path)
                 .Where(path => path.StartsWith(target.Path + "/", StringComparison.Ordinal)).Take(ShownMax));
         }
-        var loops = LoopDevices.WithFilesBelow(target.Path).Take(ShownMax).ToList();
+        var loops = LoopDevices.WithFilesBelow(target.Path);
         var swaps = ProcessUses.Lines("/proc/swaps").Skip(1).Select(line => Unescaped(line.Split([' ', '\t'], 2)[0]))
             .Where(file => file.StartsWith(target.Path + "/", StringComparison.Ordinal)).Take(ShownMax).ToList();
         lock (gate)

@@ -1,4 +1,5 @@
 using System.Text;
+using Microsoft.Win32.SafeHandles;
 using MountLedger.Linux.Interop;
 
 namespace MountLedger.Linux;
@@ -45,13 +46,21 @@ internal static class LoopDevices
     /// <summary>The file behind a loop device, or null when the path is not that of a loop device in use.</summary>
     public static string? BackingFile(string devicePath) =>
         devicePath.StartsWith("/dev/loop", StringComparison.Ordinal) && !devicePath.AsSpan(5).Contains('/')
-            ? ReadAttribute($"{BlockDirectory}/{devicePath.AsSpan(5)}/loop/backing_file")
+            ? ReadAttribute($"{BlockDirectory}/{devicePath.AsSpan(5)}/loop/backing_file", out _)
             : null;
 
     /// <summary>Loop devices whose file lies at or below a path, as <c>/dev/loop3 (/srv/a/disk.img)</c>; at most eight.</summary>
-    public static IEnumerable<string> WithFilesBelow(string path) =>
-        InUse().Where(pair => pair.File.StartsWith(path + "/", StringComparison.Ordinal))
-            .Select(pair => $"{pair.Device} ({pair.File})").Take(8);
+    public static IReadOnlyList<string> WithFilesBelow(string path)
+    {
+        try
+        {
+            return [.. InUse().Where(pair => pair.File.StartsWith(path + "/", StringComparison.Ordinal)).Select(pair => $"{pair.Device} ({pair.File})").Take(8)];
+        }
+        catch (KernelFailure)
+        {
+            return [];
+        }
+    }
 
     private static void RefuseSecondWriter(string imagePath, bool readOnly)
     {
@@ -69,31 +78,51 @@ internal static class LoopDevices
         }
     }
 
-    private static IEnumerable<(string Device, string File)> InUse()
+    /// <summary>The devices that are tied to a file, with their files.</summary>
+    /// <exception cref="KernelFailure">It cannot be told for one of them.</exception>
+    private static List<(string Device, string File)> InUse()
     {
-        IEnumerable<string> devices;
+        var found = new List<(string, string)>();
+        string[] entries;
         try
         {
-            devices = Directory.EnumerateDirectories(BlockDirectory, "loop*").Take(DevicesMax).ToList();
+            entries = Directory.GetFileSystemEntries(BlockDirectory, "loop*");
         }
-        catch (IOException)
+        catch (DirectoryNotFoundException)
         {
-            yield break;
+            return found;
         }
-        foreach (var device in devices)
-            if (ReadAttribute($"{device}/loop/backing_file") is { } file) yield return ($"/dev/{Path.GetFileName(device)}", file);
+        catch (Exception problem) when (problem is IOException or UnauthorizedAccessException)
+        {
+            throw new KernelFailure(Errno.EIO, $"{BlockDirectory} cannot be read, so it cannot be told which images are in use: {problem.Message}");
+        }
+        foreach (var entry in entries.Take(DevicesMax))
+        {
+            var file = ReadAttribute($"{entry}/loop/backing_file", out var errno);
+            if (file is not null) found.Add(($"/dev/{Path.GetFileName(entry)}", file));
+            else if (errno is not (Errno.ENOENT or Errno.ENODEV or Errno.ENXIO))
+                throw new KernelFailure(errno, $"{entry} cannot be read, so it cannot be told which image it has");
+        }
+        return found;
     }
 
-    private static bool IsReadOnly(string device) => ReadAttribute($"{BlockDirectory}/{Path.GetFileName(device)}/ro") == "1";
+    private static bool IsReadOnly(string device) => ReadAttribute($"{BlockDirectory}/{Path.GetFileName(device)}/ro", out _) == "1";
 
-    private static string? ReadAttribute(string path)
+    private static string? ReadAttribute(string path, out int errno)
     {
+        const int SizeMax = 4096;
+        var number = PathCalls.OpenAt(PathCalls.AT_FDCWD, path, PathCalls.O_RDONLY, 0, out errno);
+        if (number < 0) return null;
+        using var handle = new SafeFileHandle(number, ownsHandle: true);
         try
         {
-            return File.Exists(path) ? File.ReadAllText(path).TrimEnd('\n') : null;
+            Span<byte> bytes = stackalloc byte[SizeMax];
+            return Encoding.UTF8.GetString(bytes[..RandomAccess.Read(handle, bytes, 0)]).TrimEnd('\n');
         }
-        catch (IOException)
+        catch (Exception problem) when (problem is IOException or UnauthorizedAccessException)
         {
+            // A device that is cleared while it is read: it is not there at the next look.
+            errno = Errno.EIO;
             return null;
         }
     }

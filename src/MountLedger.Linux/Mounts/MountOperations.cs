@@ -73,7 +73,13 @@ internal sealed class MountOperations(
             if (spec.FsType == "overlay")
                 SharedFilesystem.RefuseSharedLayers(plan, prepared.Values.Select(other => (other.Mountpoint, other.Plan)));
             var mount = helperMount?.Mounts(spec.FsType) == true ? helperMount.Make(plan) : DetachedMount.Make(plan);
-            MountQueryCalls.Describe(mount.Number, out var made);
+            var errno = MountQueryCalls.Describe(mount.Number, out var made);
+            if (errno != 0)
+            {
+                // Without its id it could later not be told from a foreign one.
+                mount.Dispose();
+                throw new KernelFailure(errno, "the new mount cannot be examined");
+            }
             prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
         }
@@ -98,7 +104,7 @@ internal sealed class MountOperations(
             var created = new List<string>();
             try
             {
-                using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, created);
+                using var leaf = directories.Create(order.Mountpoint, created);
                 var overEmpty = created.Contains(order.Mountpoint) || DirectoryEntries.Any(leaf) == false;
                 AttachTo(ours, leaf);
                 return new AttachResult.Attached(ours.MountId, [.. created], overEmpty);
@@ -190,7 +196,8 @@ internal sealed class MountOperations(
     /// </summary>
     private bool TakeAwayUnlessWeHoldIt(UnmountOrder order)
     {
-        const int AttemptsMax = 20;
+        const int AttemptsAlways = 12;
+        const int AttemptsMax = 250;
         const int PauseMs = 2;
         for (var attempt = 1; ; attempt++)
         {
@@ -198,9 +205,10 @@ internal sealed class MountOperations(
             {
                 return TakeAway(order);
             }
-            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax && TargetOf(order) is { } target
-                && HolderSearch.IsHeldByThisProcess(target.OldId))
+            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax
+                && (attempt <= AttemptsAlways || (TargetOf(order) is { } target && HolderSearch.IsHeldByThisProcess(target.OldId))))
             {
+                // Whoever it was may have let go before we can look, so a few tries are made in any case.
                 Thread.Sleep(PauseMs);
             }
         }

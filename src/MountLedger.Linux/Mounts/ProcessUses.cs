@@ -38,11 +38,13 @@ internal sealed class ProcessUses
     public ImmutableArray<string> Of(string process, out bool readable)
     {
         var uses = ImmutableArray.CreateBuilder<string>(4);
-        var cwd = IdBehind(process + "/cwd", out var errno);
+        var programId = IdBehind(process + "/exe", out var errno);
         readable = errno is not (Errno.EACCES or Errno.EPERM);
-        if (IsOurs(cwd)) uses.Add("cwd");
+        // A thread of the kernel runs no program and has no files; one that is ending neither.
+        if (errno == Errno.ENOENT) return [];
+        if (IsOurs(IdBehind(process + "/cwd", out _))) uses.Add("cwd");
         if (IsOurs(IdBehind(process + "/root", out _))) uses.Add("root");
-        var program = IsOurs(IdBehind(process + "/exe", out _));
+        var program = IsOurs(programId);
         if (program) uses.Add("program");
         if (HasOpen(process)) uses.Add("open");
         if (!program && HasMapped(process)) uses.Add("mapped");

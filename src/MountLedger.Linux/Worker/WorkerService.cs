@@ -24,9 +24,10 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
         {
             var answer = Execute(request);
             if (answer is null) continue;
-            // An answer that cannot be sent concerns nobody any more: the agent is gone.
-            if (Send(answer) != 0) return;
+            if (Send(answer) != 0) break;
         }
+        // The agent is gone, or the channel is of no use: who waits for an answer learns it by our end, at once.
+        ProcessCalls.ExitNow(BrokenChannelExit);
     }
 
     private WorkerRequest? Next()

@@ -53,10 +53,11 @@ public sealed class MountExecutor : IAsyncDisposable
     {
         (_agent, _store, _live, _journal, _operator, _drift, _order, _time, _options, _logger) =
             (agent, store, live, journal, @operator, drift, order, time, options, logger);
+        Gate = new PathGate(time);
         _turns = new SemaphoreSlim(options.MountpointsAtOnceMax);
     }
 
-    public PathGate Gate { get; } = new();
+    public PathGate Gate { get; }
 
     /// <summary>How many turns of work there have been; an idle executor adds none.</summary>
     public long Turns => Interlocked.Read(ref _turnNumber);

@@ -129,6 +129,73 @@ public sealed class PathGateTests
         Assert.NotNull(late);
     }
 
+    [Fact]
+    public async Task Children_that_keep_arriving_do_not_keep_their_parent_out_for_ever()
+    {
+        // There is always one below: each enters before the one before it leaves.
+        var last = _gate.TryEnter("/a/0")!;
+        var parent = _gate.EnterAsync("/a", default);
+        Task<PathGate.Pass>? heldBack = null;
+        var overtakes = 0;
+        for (; overtakes < 10 * PathGate.OvertakesMax && heldBack is null; overtakes++)
+        {
+            var entering = _gate.EnterAsync($"/a/{overtakes + 1}", default);
+            if (!entering.IsCompleted) heldBack = entering;
+            last.Dispose();
+            if (heldBack is null) last = await entering;
+        }
+
+        Assert.Equal(PathGate.OvertakesMax + 1, overtakes);
+        (await parent.WaitAsync(Patience)).Dispose();
+        (await heldBack!.WaitAsync(Patience)).Dispose();
+        Assert.Equal(0, _gate.Count);
+    }
+
+    [Fact]
+    public async Task Children_held_back_for_a_parent_that_gives_up_go_on_at_once()
+    {
+        using var hung = _gate.TryEnter("/a/hung");
+        using var cancel = new CancellationTokenSource();
+        var parent = _gate.EnterAsync("/a", cancel.Token);
+        var heldBack = await UntilHeldBackAsync("/a/x");
+
+        await cancel.CancelAsync();
+
+        (await heldBack.WaitAsync(TimeSpan.FromMilliseconds(500))).Dispose();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => parent);
+    }
+
+    [Fact]
+    public async Task Children_are_held_back_for_a_moment_only_when_what_the_parent_waits_for_hangs()
+    {
+        var hung = _gate.TryEnter("/a/hung")!;
+        var parent = _gate.EnterAsync("/a", default);
+        var heldBack = await UntilHeldBackAsync("/a/x");
+
+        (await heldBack.WaitAsync(Patience)).Dispose();
+
+        // The next time it takes ten times as many: what hangs for long costs the others less and less.
+        for (var i = 1; i < 10 * PathGate.OvertakesMax - 1; i++)
+        {
+            var entering = _gate.EnterAsync("/a/x", default);
+            Assert.True(entering.IsCompletedSuccessfully, $"held back again after {i}");
+            (await entering).Dispose();
+        }
+        hung.Dispose();
+        (await parent.WaitAsync(Patience)).Dispose();
+    }
+
+    private async Task<Task<PathGate.Pass>> UntilHeldBackAsync(string path)
+    {
+        for (var i = 0; i <= PathGate.OvertakesMax; i++)
+        {
+            var entering = _gate.EnterAsync(path, default);
+            if (!entering.IsCompleted) return entering;
+            (await entering).Dispose();
+        }
+        throw new Xunit.Sdk.XunitException("nobody is ever held back");
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(2)]

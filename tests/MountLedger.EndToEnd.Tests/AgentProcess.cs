@@ -41,6 +41,9 @@ public sealed class AgentProcess : IAsyncDisposable
 
     public string StateDir => Path.Combine(_directory.FullName, "state");
 
+    /// <summary>A program and its arguments that become the agent, by exec: to give it another environment than the test's.</summary>
+    public string[] Wrapper { get; set; } = [];
+
     public int Pid => _process!.Id;
 
     public HttpClient Http => _http ?? throw new InvalidOperationException("the agent has not been started");
@@ -109,7 +112,7 @@ public sealed class AgentProcess : IAsyncDisposable
         _http = ClientOf(Socket);
         // The shell only opens the log, for the agent and for all that it starts, and becomes the agent.
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
+        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, .. Wrapper, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
             .. arguments.Length > 0 ? arguments : Flags])
             start.ArgumentList.Add(argument);
         foreach (var (name, value) in _environment) start.Environment[name] = value;

@@ -39,6 +39,9 @@ public sealed class MountLedgerService(
     /// <summary>The process's exit code when starting failed: 1; 0 otherwise.</summary>
     public int ExitCode { get; private set; }
 
+    /// <summary>The kernel as this agent reaches it; null before its workers may start, and after its end.</summary>
+    public WorkerMountHost? MountHost => _host;
+
     public Task StartAsync(CancellationToken cancellationToken)
     {
         lifetime.ApplicationStopping.Register(() =>

@@ -23,6 +23,9 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         public void Dispose() => Mount.Dispose();
     }
 
+    /// <summary>The directories below which mountpoints may lie.</summary>
+    public IReadOnlyList<string> Roots => roots;
+
     /// <summary>How many mounts are made and neither attached nor thrown away.</summary>
     public int PreparedCount => prepared.Count;
 

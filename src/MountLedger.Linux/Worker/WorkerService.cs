@@ -73,6 +73,8 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                     return Of(request.Id, operations.Attach(prepared));
                 case { Verb: WorkerVerb.Unmount, Order: { } order }:
                     return Of(request.Id, operations.Unmount(order));
+                case { Verb: WorkerVerb.Examine }:
+                    return new WorkerAnswer(request.Id, WorkerOutcome.Examined) { Findings = HostExamination.Run(operations.Roots) };
                 case { Verb: WorkerVerb.Discard }:
                     operations.Discard(request.Token);
                     return null;

@@ -14,7 +14,8 @@ public sealed class ServerExamination(LedgerDatabase database)
         select current_setting('server_version_num')::int, current_setting('server_version'),
                current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),
                current_setting('max_connections')::int, (select count(*)::int from pg_stat_activity where backend_type = 'client backend'),
-               current_setting('data_checksums'), pg_is_in_recovery()
+               current_setting('data_checksums'), pg_is_in_recovery(),
+               (select source from pg_settings where name = 'synchronous_commit'), current_user::text, current_database()::text
         """;
 
     /// <param name="own">The agent's own server, which root administers through its socket.</param>
@@ -54,7 +55,7 @@ public sealed class ServerExamination(LedgerDatabase database)
         findings.Add(Setting("fsync", reader.GetString(2), "a crash of the machine can lose or ruin what was acknowledged"));
         findings.Add(Setting("full_page_writes", reader.GetString(3), "a crash of the machine can ruin pages, and what they held"));
         findings.Add(reader.GetString(4) == "off"
-            ? Setting("synchronous_commit", "off", "a crash can lose what was acknowledged in the last moments")
+            ? SynchronousCommit(reader.GetString(9), reader.GetString(10), reader.GetString(11))
             : DoctorFinding.Ok(Area, "synchronous_commit", reader.GetString(4)));
         findings.Add(reader.GetString(7) == "on"
             ? DoctorFinding.Ok(Area, "data_checksums", "on")
@@ -68,6 +69,25 @@ public sealed class ServerExamination(LedgerDatabase database)
                 Area, "connections", $"{used} of {allowed} are in use",
                 "raise max_connections, or lower Maximum Pool Size in the agents' connection strings"));
         return findings.ToImmutable();
+
+        // Whatever set it for the role or the database counts for more than what the server says.
+        DoctorFinding SynchronousCommit(string source, string role, string name)
+        {
+            var finding = Setting("synchronous_commit", "off", "a crash can lose what was acknowledged in the last moments");
+            return source switch
+            {
+                "user" => finding with
+                {
+                    Remedy = "reset it for the agent's role, then restart the agent", Command = $"{psql} -c 'alter role \"{role}\" reset synchronous_commit'",
+                },
+                "database" => finding with
+                {
+                    Remedy = "reset it for the ledger's database, then restart the agent", Command = $"{psql} -c 'alter database \"{name}\" reset synchronous_commit'",
+                },
+                "client" => finding with { Remedy = "take it out of the connection string", Command = null },
+                _ => finding,
+            };
+        }
 
         DoctorFinding Setting(string name, string value, string risk) => value == "on"
             ? DoctorFinding.Ok(Area, name, value)

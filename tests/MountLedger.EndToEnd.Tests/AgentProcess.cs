@@ -33,7 +33,7 @@ public sealed class AgentProcess : IAsyncDisposable
     }
 
     /// <summary>The connection string that the agent is given; null: it runs a PostgreSQL of its own.</summary>
-    public string? Postgres { get; }
+    public string? Postgres { get; set; }
 
     public string Root { get; }
 

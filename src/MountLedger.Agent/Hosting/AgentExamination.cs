@@ -63,14 +63,17 @@ public sealed class AgentExamination(AgentSettings settings, NodeAccess access, 
     {
         const string Label = "Max open files";
         var line = File.ReadLines("/proc/self/limits").First(line => line.StartsWith(Label, StringComparison.Ordinal));
-        var soft = line[Label.Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries)[0];
+        var values = line[Label.Length..].Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        var (soft, hard) = (values[0], long.TryParse(values[1], NumberStyles.None, CultureInfo.InvariantCulture, out var most) ? most : long.MaxValue);
+        // The lower of the two limits may be raised up to the other without any privilege.
+        var wanted = hard >= DescriptorsMin ? $"{Math.Min(hard, DescriptorsGood)}:" : $"{DescriptorsGood}:{DescriptorsGood}";
         // Connections of clients, of the pool, of workers: each is a descriptor.
         yield return !long.TryParse(soft, NumberStyles.None, CultureInfo.InvariantCulture, out var limit) || limit >= DescriptorsMin
             ? DoctorFinding.Ok("limits", "nofile", $"{soft} open files")
             : DoctorFinding.Shortfall(
                 "limits", "nofile", $"{limit} open files are allowed, and 4096 clients may connect",
                 "raise it, and set LimitNOFILE=65536 in the unit",
-                string.Create(CultureInfo.InvariantCulture, $"prlimit --pid {Environment.ProcessId} --nofile={DescriptorsGood}:{DescriptorsGood}"));
+                string.Create(CultureInfo.InvariantCulture, $"prlimit --pid {Environment.ProcessId} --nofile={wanted}"));
     }
 
     private IEnumerable<DoctorFinding> StateDirectory()

@@ -50,11 +50,7 @@ internal static class KernelExamination
     {
         const string Without = "mounts are told apart by their reusable id, source, type and path: a stranger's mount of the very same thing "
             + "in the same place passes for ours";
-        var number = PathCalls.OpenAt(PathCalls.AT_FDCWD, "/proc", PathCalls.O_PATH, 0, out var errno);
-        if (number < 0) return DoctorFinding.Note(Area, "unique-ids", $"cannot be told: /proc: {Errno.Name(errno)}");
-        using var proc = new Descriptor(number);
-        var has = MountQueryCalls.Describe(proc.Number, out var facts) == 0 && facts.MountId is not null;
-        return Call("unique-ids", has, "unique mount ids", "6.8", Without);
+        return Call("unique-ids", KernelInterfaces.HasUniqueIds, "unique mount ids (statx, statmount and listmount together)", "6.8", Without);
     }
 
     private static DoctorFinding Call(string name, bool has, string calls, string since, string without) =>

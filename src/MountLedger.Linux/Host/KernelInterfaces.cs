@@ -19,6 +19,8 @@ internal static class KernelInterfaces
 
     private static readonly Lazy<bool> Listmount = new(() => ProbeCalls.Answers(ProbeCalls.Listmount));
 
+    private static readonly Lazy<bool> UniqueIds = new(() => Statmount.Value && Listmount.Value && StatxGivesUniqueIds());
+
     /// <summary>fsopen, fsconfig, fsmount, open_tree and move_mount: mounts are made before they are attached (Linux 5.2).</summary>
     public static bool HasDetachedMounts => Detached.Value;
 
@@ -33,4 +35,18 @@ internal static class KernelInterfaces
 
     /// <summary>listmount (Linux 6.8).</summary>
     public static bool HasListmount => Listmount.Value;
+
+    /// <summary>
+    /// Ids of mounts that are never used again, with what is needed to make use of them: statx gives them, statmount and listmount take them
+    /// (all Linux 6.8). Where one of the three is missing, the other two are not used either.
+    /// </summary>
+    public static bool HasUniqueIds => UniqueIds.Value;
+
+    private static bool StatxGivesUniqueIds()
+    {
+        var number = PathCalls.OpenPlain(PathCalls.AT_FDCWD, "/", PathCalls.O_PATH, 0, out _);
+        if (number < 0) return false;
+        using var root = new Descriptor(number);
+        return MountQueryCalls.Describe(root.Number, MountQueryCalls.STATX_MNT_ID_UNIQUE, out var facts) == 0 && facts.MountId is not null;
+    }
 }

@@ -41,7 +41,11 @@ internal static class HolderSearch
     public static string? OtherUses(string path, ulong? mountId)
     {
         var below = new List<string>();
-        if (mountId is { } id)
+        if (!KernelInterfaces.HasUniqueIds)
+        {
+            if (MountTable.ByPath(path).FirstOrDefault().Mount is { } top) below.AddRange(MountTable.Below(top).Take(BelowShownMax).Select(mount => mount.Path));
+        }
+        else if (mountId is { } id)
         {
             var ids = new List<ulong>();
             MountQueryCalls.List(id, 1024, ids);

@@ -18,9 +18,14 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
     private readonly DirectoryKeeper directories = new(new PathWalk(roots));
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
 
-    private sealed record Prepared(Descriptor Mount, MountPlan Plan, string Mountpoint, ulong? MountId) : IDisposable
+    /// <summary>Either a mount that is attached nowhere, or all that <see cref="ClassicMount"/> needs to make one.</summary>
+    private sealed record Prepared(Descriptor? Mount, ClassicMount? Classic, MountPlan Plan, string Mountpoint, ulong? MountId) : IDisposable
     {
-        public void Dispose() => Mount.Dispose();
+        public void Dispose()
+        {
+            Mount?.Dispose();
+            Classic?.Dispose();
+        }
     }
 
     /// <summary>The directories below which mountpoints may lie.</summary>
@@ -59,9 +64,9 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             if (reach.Missing.Count == 0 && facts.IsMountRoot)
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
-            var mount = DetachedMount.Make(plan);
-            MountQueryCalls.Describe(mount.Number, out var made);
-            prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
+            var made = ClassicMount.IsNeededFor(plan)
+                ? new Prepared(null, ClassicMount.Prepare(plan), plan, mountpoint, null) : Detached(plan, mountpoint);
+            prepared[token] = made;
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
         }
         catch (KernelFailure failure)
@@ -86,8 +91,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             try
             {
                 using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, directoryMode, created);
-                AttachTo(ours, leaf);
-                return new AttachResult.Attached(ours.MountId, [.. created]);
+                return new AttachResult.Attached(AttachTo(ours, leaf), [.. created]);
             }
             catch (KernelFailure failure)
             {
@@ -120,21 +124,29 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         }
     }
 
-    private static void AttachTo(Prepared ours, Descriptor leaf)
+    private static Prepared Detached(MountPlan plan, string mountpoint)
+    {
+        var mount = DetachedMount.Make(plan);
+        MountQueryCalls.Describe(mount.Number, out var made);
+        return new Prepared(mount, null, plan, mountpoint, made.MountId);
+    }
+
+    /// <returns>The mount's unique id, where the kernel has those.</returns>
+    private static ulong? AttachTo(Prepared ours, Descriptor leaf)
     {
         KernelFailure.ThrowIf(MountQueryCalls.Describe(leaf.Number, out var below), "the mountpoint cannot be examined");
         if (below.IsMountRoot) throw new KernelFailure(Errno.EBUSY, "something has been mounted there meanwhile: never stacked");
-        var errno = MountCalls.Attach(ours.Mount.Number, leaf.Number);
+        if (ours.Classic is { } classic) return classic.MountOnto(leaf, below, ours.Mountpoint);
+        var mount = ours.Mount!;
+        var errno = MountCalls.Attach(mount.Number, leaf.Number);
         KernelFailure.ThrowIf(errno, errno == Errno.ENOSPC ? "move_mount: the limit fs.mount-max is reached" : "move_mount");
 
         // Two real directories can be swapped between look-up and attach, and a stranger can mount there in the same moment:
         // what counts is where the mount has come to be.
-        if (ours.MountId is not { } id) return;
-        var now = MountTable.ById(id);
-        if (now is null || (now.Point == ours.Mountpoint && (below.MountId is null || now.ParentId == below.MountId))) return;
+        if (MountPlace.Of(mount) is not { } now || (now.Point == ours.Mountpoint && now.IsOn(below))) return ours.MountId;
 
         // Through our own descriptor this is exactly our mount, wherever it went; lazily, because the descriptor uses it.
-        errno = MountCalls.Unmount($"/proc/self/fd/{ours.Mount.Number}", MountCalls.MNT_DETACH);
+        errno = MountCalls.Unmount($"/proc/self/fd/{mount.Number}", MountCalls.MNT_DETACH);
         var outcome = errno == 0 ? "it was taken away again" : $"taking it away failed with {Errno.Name(errno)}";
         throw new KernelFailure(
             Errno.ESTALE, now.Point != ours.Mountpoint
@@ -152,6 +164,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             if (problem!.Value.Errno is Errno.ENOENT or Errno.ENOTDIR or Errno.ELOOP) return false;
             throw new KernelFailure(problem.Value.Errno, problem.Value.Message);
         }
+        if (!KernelInterfaces.HasUniqueIds) return OlderUnmount.TakeAway(order, parent, leafName);
 
         var top = TopAt(parent, leafName);
         if (order.MountId is { } id && (top is null || top.Value.MountId != id))
@@ -165,19 +178,20 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             RefuseToTakeOthers(own);
 
         // By the parent's descriptor and the name, never by path: nobody can put another directory in the way.
-        var flags = MountCalls.UMOUNT_NOFOLLOW | order.Mode switch
-        {
-            UnmountMode.Lazy => MountCalls.MNT_DETACH,
-            UnmountMode.Force => MountCalls.MNT_FORCE,
-            _ => 0,
-        };
-        var errno = MountCalls.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", flags);
+        var errno = MountCalls.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", FlagsOf(order.Mode));
         if (errno == Errno.EINVAL && TopAt(parent, leafName) is null) return false;
         KernelFailure.ThrowIf(errno, errno == Errno.EBUSY ? "it is in use" : "umount2");
         if (order.MountId is { } gone && MountTable.ById(gone) is not null)
             throw new KernelFailure(Errno.EAGAIN, "another mount was put on top in this moment and was taken away instead");
         return true;
     }
+
+    internal static int FlagsOf(UnmountMode mode) => MountCalls.UMOUNT_NOFOLLOW | mode switch
+    {
+        UnmountMode.Lazy => MountCalls.MNT_DETACH,
+        UnmountMode.Force => MountCalls.MNT_FORCE,
+        _ => 0,
+    };
 
     /// <summary>A lazy unmount detaches the whole tree, and what others mounted below is not ours to take.</summary>
     private static void RefuseToTakeOthers(ulong own)
@@ -191,7 +205,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
     }
 
     /// <summary>The topmost mount at a name, or null when that is no mount.</summary>
-    private static MountQueryCalls.FileFacts? TopAt(Descriptor parent, string name)
+    internal static MountQueryCalls.FileFacts? TopAt(Descriptor parent, string name)
     {
         using var leaf = PathWalk.OpenChild(parent, name, out var errno);
         if (leaf is null)
@@ -205,8 +219,9 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
 
     private static KernelError WithHolders(KernelError error, UnmountOrder order)
     {
-        var facts = order.MountId is { } id ? MountTable.ById(id) : null;
-        var holders = facts is null ? [] : HolderSearch.Find(order.Mountpoint, facts.OldId);
+        var oldId = order.MountId is { } id && KernelInterfaces.HasUniqueIds
+            ? MountTable.ById(id)?.OldId : (uint?)MountTable.ByPath(order.Mountpoint).FirstOrDefault().Mount?.OldId;
+        var holders = oldId is { } known ? HolderSearch.Find(order.Mountpoint, known) : [];
         var text = error.Message;
         if (holders.Length > 0)
             text += $"; held by {string.Join(", ", holders.Select(holder => $"{holder.Command} (pid {holder.Pid}: {string.Join(' ', holder.Uses)})"))}";

@@ -172,6 +172,7 @@ public sealed class MountOperator(
             state.Mountpoint, operation.MountId, operation.Mode, state.Attachments.IsEmpty ? state.OwnedDirectories : [])
         {
             Recursive = operation.Spec?.Options.Contains("rbind") == true,
+            Expected = operation.Spec,
         };
         var result = await host.UnmountAsync(order, CancellationToken.None);
         if (result is UnmountResult.Failed failed)

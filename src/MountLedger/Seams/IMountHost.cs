@@ -120,6 +120,11 @@ public sealed record UnmountOrder(
     /// <summary>The mount brought others along (a recursive bind): a lazy unmount may take what is below it.</summary>
     public bool Recursive { get; init; }
 
+    /// <summary>
+    /// What was mounted. On kernels without unique ids only a mount of this source and type is unmounted; null: whatever is topmost.
+    /// </summary>
+    public MountSpec? Expected { get; init; }
+
     /// <summary>An id that no mount has: only the directories are dealt with.</summary>
     public const ulong NoMount = 0;
 }

@@ -59,18 +59,19 @@ internal static class RootExamination
         var number = PathCalls.OpenAt(PathCalls.AT_FDCWD, directory, PathCalls.O_PATH | PathCalls.O_DIRECTORY, NoLinks, out _);
         if (number < 0) return null;
         using var opened = new Descriptor(number);
-        if (OwnerCalls.Of(opened.Number) is not { } owner) return null;
+        if (MountQueryCalls.Describe(opened.Number, out var facts) != 0) return null;
+        var mode = facts.Mode & 0xFFFu;
         const string Why = "can swap what is below it while it is being mounted to; what follows is found and undone, and can keep mounts from succeeding";
         var quoted = DoctorFinding.Quoted(directory);
-        if (owner.User != 0)
+        if (facts.Uid != 0)
         {
-            var name = UserNames.Of(owner.User);
+            var name = UserNames.Of(facts.Uid);
             return DoctorFinding.Shortfall(Area, directory, $"belongs to {name}, who {Why}", "let root own it", $"chown 0:0 {quoted}");
         }
-        return (owner.Mode & WritableByOthers) != 0 && (owner.Mode & Sticky) == 0
+        return (mode & WritableByOthers) != 0 && (mode & Sticky) == 0
             ? DoctorFinding.Shortfall(
                 Area, directory,
-                $"others than root may write to it (mode {Convert.ToString(owner.Mode, 8)}): who does so {Why}", "let only root write to it",
+                $"others than root may write to it (mode {Convert.ToString(mode, 8)}): who does so {Why}", "let only root write to it",
                 $"chmod go-w {quoted}")
             : null;
     }

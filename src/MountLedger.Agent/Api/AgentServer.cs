@@ -28,6 +28,7 @@ public static class AgentServer
         builder.Logging.SetMinimumLevel(LogLevel.Information)
             .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None).AddFilter("Npgsql", LogLevel.Warning);
         builder.Services.AddMountLedger(settings);
+        builder.Services.AddSingleton<MeterReadings>();
         builder.Services.AddOpenApi("v1");
         builder.Services.Configure<HostOptions>(host =>
             host.ShutdownTimeout = TimeSpan.FromSeconds(settings.ShutdownSeconds + 30));
@@ -46,6 +47,7 @@ public static class AgentServer
         app.MapMounts();
         app.MapQueries();
         app.MapHosts();
+        app.MapMetrics();
 
         // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider. Connecting takes
         // the right to write, which the mask has kept from everybody else since the socket appeared.

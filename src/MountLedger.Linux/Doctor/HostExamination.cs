@@ -11,26 +11,27 @@ namespace MountLedger.Linux;
 /// </summary>
 internal static class HostExamination
 {
-    private static readonly (string Area, Func<IReadOnlyList<string>, IEnumerable<DoctorFinding>> Look)[] Parts =
-    [
-        ("kernel", _ => KernelExamination.Calls()),
-        ("kernel", _ => KernelExamination.Filesystems()),
-        ("namespace", _ => NamespaceExamination.Namespace()),
-        ("permissions", _ => NamespaceExamination.Capabilities()),
-        ("roots", RootExamination.Roots),
-        ("limits", _ => LimitExamination.Limits()),
-        ("devices", _ => LimitExamination.Devices()),
-        ("helpers", _ => ProgramExamination.Programs()),
-    ];
-
-    public static ImmutableArray<DoctorFinding> Run(IReadOnlyList<string> roots)
+    /// <param name="roots">The directories below which mountpoints may lie.</param>
+    /// <param name="helperDirectories">Where programs that mount are looked for.</param>
+    public static ImmutableArray<DoctorFinding> Run(IReadOnlyList<string> roots, IReadOnlyList<string> helperDirectories)
     {
+        (string Area, Func<IEnumerable<DoctorFinding>> Look)[] parts =
+        [
+            ("kernel", KernelExamination.Calls),
+            ("kernel", KernelExamination.Filesystems),
+            ("namespace", NamespaceExamination.Namespace),
+            ("permissions", NamespaceExamination.Capabilities),
+            ("roots", () => RootExamination.Roots(roots)),
+            ("limits", LimitExamination.Limits),
+            ("devices", () => LimitExamination.Devices(helperDirectories)),
+            ("helpers", () => ProgramExamination.Programs(helperDirectories)),
+        ];
         var findings = ImmutableArray.CreateBuilder<DoctorFinding>();
-        foreach (var (area, look) in Parts)
+        foreach (var (area, look) in parts)
         {
             try
             {
-                findings.AddRange(look(roots));
+                findings.AddRange(look());
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or KernelFailure or FormatException)
             {

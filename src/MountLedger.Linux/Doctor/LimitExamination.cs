@@ -41,7 +41,7 @@ internal static class LimitExamination
         }
     }
 
-    public static IEnumerable<DoctorFinding> Devices()
+    public static IEnumerable<DoctorFinding> Devices(IReadOnlyList<string> helperDirectories)
     {
         const string Area = "devices";
         yield return File.Exists("/dev/loop-control")
@@ -56,7 +56,7 @@ internal static class LimitExamination
             const string Says = "there is no /dev/fuse: FUSE filesystems cannot be mounted";
             const string Remedy = "load the module fuse, or make the node; a container needs --device /dev/fuse";
             const string Command = "mknod -m 0666 /dev/fuse c 10 229";
-            yield return ProgramExamination.HasFuseProgram
+            yield return ProgramExamination.HasFuseProgram(helperDirectories)
                 ? DoctorFinding.Shortfall(Area, "fuse", Says, Remedy, Command)
                 : DoctorFinding.Note(Area, "fuse", Says, Remedy, Command);
         }

@@ -3,45 +3,42 @@ using MountLedger.Wire;
 namespace MountLedger.Linux;
 
 /// <summary>
-/// For which types the program that mounts them is installed. That one is missing is a note, not a shortfall: nobody may want the type.
+/// For which types the program that mounts them is installed. That one is missing is a note, not a shortfall: nobody may want the type. One that
+/// others may write is a shortfall: it would not be run.
 /// </summary>
 internal static class ProgramExamination
 {
-    private static readonly string[] Directories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    private const string Area = "helpers";
 
-    private static readonly (string Type, string Program, string Package)[] Known =
-    [
-        ("nfs", "mount.nfs", "nfs-common"),
-        ("nfs4", "mount.nfs4", "nfs-common"),
-        ("cifs", "mount.cifs", "cifs-utils"),
-        ("glusterfs", "mount.glusterfs", "glusterfs-client"),
-        ("ceph", "mount.ceph", "ceph-common"),
-        ("fuse.sshfs", "sshfs", "sshfs"),
-        ("fuse.bindfs", "bindfs", "bindfs"),
-        ("fuse.rclone", "rclone", "rclone"),
-        ("fuse.s3fs", "s3fs", "s3fs"),
-    ];
+    /// <summary>Names of Debian's packages.</summary>
+    private static readonly Dictionary<string, string> Packages = new(StringComparer.Ordinal)
+    {
+        ["nfs"] = "nfs-common", ["nfs4"] = "nfs-common", ["cifs"] = "cifs-utils", ["smb3"] = "cifs-utils", ["glusterfs"] = "glusterfs-client",
+        ["ceph"] = "ceph-common", ["fuse.sshfs"] = "sshfs", ["fuse.bindfs"] = "bindfs", ["fuse.rclone"] = "rclone", ["fuse.s3fs"] = "s3fs",
+    };
+
+    private static IEnumerable<string> Types => FilesystemCatalog.All.Where(filesystem => filesystem.ByHelper)
+        .Select(filesystem => filesystem.Type).Order(StringComparer.Ordinal);
 
     /// <summary>A program that makes FUSE mounts is installed, so somebody may want them.</summary>
-    public static bool HasFuseProgram => Known.Any(known => known.Type.StartsWith("fuse.", StringComparison.Ordinal) && Find(known.Program) is not null);
+    public static bool HasFuseProgram(IReadOnlyList<string> directories) =>
+        Types.Any(type => type.StartsWith("fuse.", StringComparison.Ordinal) && Look(type, directories).Level == DoctorLevel.Ok);
 
-    public static IEnumerable<DoctorFinding> Programs()
+    public static IEnumerable<DoctorFinding> Programs(IReadOnlyList<string> directories) => Types.Select(type => Look(type, directories));
+
+    private static DoctorFinding Look(string type, IReadOnlyList<string> directories)
     {
-        const string Area = "helpers";
-        foreach (var (type, program, package) in Known)
+        try
         {
-            yield return Find(program) is { } path
-                ? DoctorFinding.Ok(Area, type, path)
-                : DoctorFinding.Note(
-                    Area, type, $"{program} is not installed: {type} cannot be mounted",
-                    "install it if the type is wanted (package names are Debian's)", $"apt-get install -y {package}");
+            if (HelperProgram.Find(type, directories) is { } path) return DoctorFinding.Ok(Area, type, path);
         }
-        yield return Find("mount.fuse") is { } generic
-            ? DoctorFinding.Ok(Area, "fuse", generic)
-            : DoctorFinding.Note(
-                Area, "fuse", "mount.fuse is not installed: fuse.* types cannot be mounted by their name",
-                "install it if FUSE types are wanted", "apt-get install -y fuse3");
+        catch (KernelFailure unsafeProgram)
+        {
+            return DoctorFinding.Shortfall(Area, type, unsafeProgram.Message, "let only its owner write it");
+        }
+        var names = string.Join(" or ", HelperProgram.NamesOf(type));
+        return DoctorFinding.Note(
+            Area, type, $"{names} is not installed: {type} cannot be mounted", "install it if the type is wanted (package names are Debian's)",
+            Packages.TryGetValue(type, out var package) ? $"apt-get install -y {package}" : null);
     }
-
-    private static string? Find(string program) => Directories.Select(directory => $"{directory}/{program}").FirstOrDefault(File.Exists);
 }

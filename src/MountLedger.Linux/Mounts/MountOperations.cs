@@ -8,9 +8,14 @@ namespace MountLedger.Linux;
 /// runs this; the agent reaches it through <see cref="WorkerMountHost"/>. Safe for many threads, as long as no two work on
 /// the same mountpoint.
 /// </summary>
-internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null)
+/// <param name="roots">Directories below which mountpoints may lie.</param>
+/// <param name="directoryAttributes">What directories that are made for mountpoints get; null: the default.</param>
+/// <param name="helpers">How mount helpers are run; null: none are.</param>
+internal sealed class MountOperations(
+    IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null, HelperOptions? helpers = null)
 {
     private const int PreparedMax = 1024;
+    private readonly HelperMount? helperMount = helpers is null ? null : new HelperMount(helpers);
     private readonly PathWalk walk = new(roots);
     private readonly DirectoryKeeper directories = new(new PathWalk(roots), directoryAttributes ?? DirectoryAttributes.Default);
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
@@ -27,6 +32,9 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
 
     /// <summary>The directories below which mountpoints may lie.</summary>
     public IReadOnlyList<string> Roots => roots;
+
+    /// <summary>Where programs that mount are looked for.</summary>
+    public IReadOnlyList<string> HelperDirectories => helpers?.Directories ?? [];
 
     /// <summary>How many mounts are made and neither attached nor thrown away.</summary>
     public int PreparedCount => prepared.Count;
@@ -61,8 +69,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
             if (reach.Missing.Count == 0 && facts.IsMountRoot)
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
-            var made = ClassicMount.IsNeededFor(plan)
-                ? new Prepared(null, ClassicMount.Prepare(plan), plan, mountpoint, null) : Detached(plan, mountpoint);
+            var made = MadeFor(plan, mountpoint);
             prepared[token] = made;
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
         }
@@ -121,9 +128,14 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
         }
     }
 
-    private static Prepared Detached(MountPlan plan, string mountpoint)
+    private Prepared MadeFor(MountPlan plan, string mountpoint)
     {
-        var mount = DetachedMount.Make(plan);
+        var byHelper = helperMount?.Mounts(plan.Spec.FsType) == true;
+        if (byHelper && !(KernelInterfaces.HasDetachedMounts && KernelInterfaces.HasMountSetattr))
+            throw new KernelFailure(
+                Errno.ENOSYS, "what a program mounts is put into place with open_tree, mount_setattr and move_mount (Linux 5.12)");
+        if (!byHelper && ClassicMount.IsNeededFor(plan)) return new Prepared(null, ClassicMount.Prepare(plan), plan, mountpoint, null);
+        var mount = byHelper ? helperMount!.Make(plan) : DetachedMount.Make(plan);
         MountQueryCalls.Describe(mount.Number, out var made);
         return new Prepared(mount, null, plan, mountpoint, made.MountId);
     }

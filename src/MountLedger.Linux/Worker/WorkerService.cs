@@ -75,6 +75,8 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                     return Of(request.Id, operations.Unmount(order));
                 case { Verb: WorkerVerb.Examine }:
                     return new WorkerAnswer(request.Id, WorkerOutcome.Examined) { Findings = HostExamination.Run(operations.Roots, operations.HelperDirectories) };
+                case { Verb: WorkerVerb.HasEntries, Mountpoint: { } mountpoint }:
+                    return new WorkerAnswer(request.Id, WorkerOutcome.Looked, Flag: operations.HasEntries(mountpoint));
                 case { Verb: WorkerVerb.Sweep, Dead: { } dead }:
                     return new WorkerAnswer(
                         request.Id, WorkerOutcome.Swept, Directories: stagingDirectory is null ? [] : [.. Staging.Sweep(stagingDirectory, dead)]);
@@ -105,7 +107,7 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
 
     private static WorkerAnswer Of(long id, AttachResult result) => result switch
     {
-        AttachResult.Attached done => new(id, WorkerOutcome.Attached, MountId: done.MountId, Directories: done.DirectoriesCreated),
+        AttachResult.Attached done => new(id, WorkerOutcome.Attached, MountId: done.MountId, Directories: done.DirectoriesCreated, Flag: done.OverEmptyDirectory),
         AttachResult.Failed failed => new(id, WorkerOutcome.Failed, Error: failed.Error),
         AttachResult.Unknown unknown => new(id, WorkerOutcome.Unknown, Reason: unknown.Reason),
         _ => throw new InvalidOperationException(result.GetType().Name),

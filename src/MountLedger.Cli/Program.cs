@@ -18,5 +18,6 @@ internal static class Program
             LsVerb.Define,
             StatusVerb.Define,
             HistoryVerb.Define,
-            HostVerb.Define);
+            HostVerb.Define,
+            DoctorVerb.Define);
 }

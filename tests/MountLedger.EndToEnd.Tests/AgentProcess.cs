@@ -33,7 +33,7 @@ public sealed class AgentProcess : IAsyncDisposable
     }
 
     /// <summary>The connection string that the agent is given; null: it runs a PostgreSQL of its own.</summary>
-    public string? Postgres { get; }
+    public string? Postgres { get; set; }
 
     public string Root { get; }
 
@@ -43,6 +43,9 @@ public sealed class AgentProcess : IAsyncDisposable
     public string Socket => Path.Combine(_directory.FullName, "sock");
 
     public string StateDir => Path.Combine(_directory.FullName, "state");
+
+    /// <summary>A program and its arguments that become the agent, by exec: to give it another environment than the test's.</summary>
+    public string[] Wrapper { get; set; } = [];
 
     public int Pid => _process!.Id;
 
@@ -112,7 +115,7 @@ public sealed class AgentProcess : IAsyncDisposable
         _http = ClientOf(Socket);
         // The shell only opens the log, for the agent and for all that it starts, and becomes the agent.
         var start = new ProcessStartInfo("/bin/sh");
-        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, .. RunBy, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
+        foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, .. RunBy, .. Wrapper, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
             .. arguments.Length > 0 ? arguments : Flags])
             start.ArgumentList.Add(argument);
         foreach (var (name, value) in _environment) start.Environment[name] = value;

@@ -28,6 +28,7 @@ public static class AgentServer
         builder.Logging.SetMinimumLevel(LogLevel.Information)
             .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None).AddFilter("Npgsql", LogLevel.Warning);
         builder.Services.AddMountLedger(settings);
+        builder.Services.AddSingleton<MeterReadings>();
         builder.Services.AddOpenApi("v1");
         builder.Services.Configure<HostOptions>(host =>
             host.ShutdownTimeout = TimeSpan.FromSeconds(settings.ShutdownSeconds + 30));

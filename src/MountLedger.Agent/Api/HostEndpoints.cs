@@ -14,6 +14,7 @@ public static class HostEndpoints
         routes.MapPost("/v1/hosts/{host}/down", (HttpContext http, string host) => ChangeAsync(http, host, up: false))
             .WithSummary("Take no new mounts; unmounts go on").Accepts<HostChangeRequest>("application/json").Produces<HostView>(200);
 
+        routes.MapGet("/v1/doctor", DoctorAsync).WithSummary("What this host has and lacks, with remedies").Produces<DoctorView>(200);
         routes.MapGet("/healthz", () => Results.Text("alive\n")).WithSummary("The program runs");
         routes.MapGet("/readyz", ReadyAsync).WithSummary("Commands are taken").Produces<Problem>(503, "application/problem+json");
     }
@@ -47,6 +48,15 @@ public static class HostEndpoints
         var hosts = await http.RequestServices.GetRequiredService<LedgerAccess>().Queries.ListHostsAsync(http.RequestAborted);
         var policy = http.RequestServices.GetRequiredService<InputPolicy>();
         return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host), policy), Answers.Json.HostView);
+    }
+
+    private static async Task<IResult> DoctorAsync(HttpContext http, AgentExamination examination)
+    {
+        var errors = new InputErrors();
+        RequestReading.Query(http, errors);
+        return errors.Count > 0
+            ? JsonAnswer.Of(Problems.Invalid(errors))
+            : JsonAnswer.Of(await examination.RunAsync(http.RequestAborted), Answers.Json.DoctorView);
     }
 
     private static async Task<IResult> ReadyAsync(HttpContext http, NodeAccess access, LedgerAccess ledger)

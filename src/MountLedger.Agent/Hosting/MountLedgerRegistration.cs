@@ -36,6 +36,7 @@ public static class MountLedgerRegistration
         services.AddSingleton<UnmountVolumeHandler>();
         services.AddSingleton<RemountVolumeHandler>();
         services.AddSingleton<ChangeHostHandler>();
+        services.AddSingleton<AgentExamination>();
         services.AddSingleton<MountLedgerService>();
         services.AddHostedService(provider => provider.GetRequiredService<MountLedgerService>());
         return services;

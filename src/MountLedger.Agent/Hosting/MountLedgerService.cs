@@ -43,6 +43,9 @@ public sealed class MountLedgerService(
     /// <summary>Figures of the worker processes; all zero before the first one.</summary>
     public WorkerCounters Workers => _host?.Counters ?? default;
 
+    /// <summary>The kernel as this agent reaches it; null before its workers may start, and after its end.</summary>
+    public WorkerMountHost? MountHost => _host;
+
     public Task StartAsync(CancellationToken cancellationToken)
     {
         lifetime.ApplicationStopping.Register(() =>

@@ -101,6 +101,13 @@ internal static partial class MountCalls
         return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
     }
 
+    /// <summary>mount(2), all in one call; 0 or the error number. <paramref name="flags"/> are those of mount(2), not attributes.</summary>
+    public static int Mount(string? source, string target, string? fsType, ulong flags, string? data)
+    {
+        var rc = MountAtOnce(source, target, fsType, (nuint)flags, data);
+        return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
+    }
+
     /// <summary>0 or the error number.</summary>
     public static int Unmount(string path, int flags)
     {
@@ -157,6 +164,9 @@ internal static partial class MountCalls
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial nint MoveMount(nint number, nint from, string fromPath, nint to, string toPath, nint flags);
+
+    [LibraryImport("libc", EntryPoint = "mount", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int MountAtOnce(string? source, string target, string? fsType, nuint flags, string? data);
 
     [LibraryImport("libc", EntryPoint = "umount2", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Umount2(string path, int flags);

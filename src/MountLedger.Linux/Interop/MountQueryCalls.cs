@@ -42,6 +42,7 @@ internal static partial class MountQueryCalls
     {
         public bool IsRegularFile => (Mode & 0xF000) == 0x8000;
         public bool IsDirectory => (Mode & 0xF000) == 0x4000;
+        public bool IsLink => (Mode & 0xF000) == 0xA000;
         public bool IsBlockDevice => (Mode & 0xF000) == 0x6000;
     }
 
@@ -50,17 +51,27 @@ internal static partial class MountQueryCalls
         ulong Mask, uint DeviceMajor, uint DeviceMinor, uint SuperFlags, ulong MountId, ulong ParentId, uint OldId, uint OldParentId,
         ulong Attributes, ulong PeerGroup, string? Root, string? Point, string? FsType, string? SubType, string? Source, string? Options);
 
-    /// <summary>0 or the error number. Asks for the mount's identity and, as far as it is known without a request, the file type.</summary>
-    public static unsafe int Describe(int descriptor, out FileFacts facts)
+    /// <summary>
+    /// 0 or the error number. Asks for the mount's identity and, as far as it is known without a request, the file type. Where unique ids are of no
+    /// use (<see cref="KernelInterfaces.HasUniqueIds"/>) it gives the reusable one. ENOSYS: a kernel before 5.8, which says neither.
+    /// </summary>
+    public static int Describe(int descriptor, out FileFacts facts) =>
+        Describe(descriptor, KernelInterfaces.HasUniqueIds ? STATX_MNT_ID_UNIQUE : STATX_MNT_ID, out facts);
+
+    /// <summary>The same with the kind of mount id that is wanted; the kernel gives the reusable one where it does not know the other.</summary>
+    public static unsafe int Describe(int descriptor, uint idKind, out FileFacts facts)
     {
         var buffer = stackalloc byte[StatxSize];
         var rc = Statx(
-            descriptor, "", PathCalls.AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_UID | STATX_MNT_ID_UNIQUE, buffer);
+            descriptor, "", PathCalls.AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_UID | idKind, buffer);
         var errno = rc == 0 ? 0 : Marshal.GetLastPInvokeError();
         facts = default;
         if (errno != 0) return errno;
         var bytes = new ReadOnlySpan<byte>(buffer, StatxSize);
         var mask = BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+        var told = BinaryPrimitives.ReadUInt64LittleEndian(bytes[56..]);
+        // Who does not know what is a mount's root would stack one mount on another.
+        if ((mask & (STATX_MNT_ID | STATX_MNT_ID_UNIQUE)) == 0 || (told & STATX_ATTR_MOUNT_ROOT) == 0) return Errno.ENOSYS;
         var attributes = BinaryPrimitives.ReadUInt64LittleEndian(bytes[8..]);
         var mode = BinaryPrimitives.ReadUInt16LittleEndian(bytes[28..]);
         var id = BinaryPrimitives.ReadUInt64LittleEndian(bytes[144..]);

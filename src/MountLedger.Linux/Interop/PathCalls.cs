@@ -20,6 +20,9 @@ internal static partial class PathCalls
     public const ulong O_CLOEXEC = 0x80000;
     public const ulong O_PATH = 0x200000;
 
+    /// <summary>Differs between the two architectures, as <see cref="O_DIRECTORY"/>.</summary>
+    public static readonly ulong O_NOFOLLOW = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x8000UL : 0x20000UL;
+
     /// <summary>Differs between the two architectures: arm64 kept its own older number.</summary>
     public static readonly ulong O_DIRECTORY = RuntimeInformation.ProcessArchitecture == Architecture.Arm64 ? 0x4000UL : 0x10000UL;
 
@@ -32,10 +35,19 @@ internal static partial class PathCalls
     /// <summary>Opens with openat2; −1 and the error number when it fails. <paramref name="mode"/> is for O_CREAT only.</summary>
     public static int OpenAt(int directory, string path, ulong flags, ulong resolve, out int errno, ulong mode = 0)
     {
+        if (!KernelInterfaces.HasOpenat2) return OpenByComponents.Open(directory, path, flags, resolve, out errno, mode);
         var how = new OpenHow { Flags = flags | O_CLOEXEC, Mode = mode, Resolve = resolve };
         var rc = Openat2(Openat2Number, directory, path, in how, OpenHow.Size);
         errno = rc < 0 ? Marshal.GetLastPInvokeError() : 0;
         return (int)rc;
+    }
+
+    /// <summary>openat(2), which follows links as its flags say; −1 and the error number when it fails.</summary>
+    public static int OpenPlain(int directory, string path, ulong flags, ulong mode, out int errno)
+    {
+        var rc = Openat(directory, path, (int)(flags | O_CLOEXEC), (uint)mode);
+        errno = rc < 0 ? Marshal.GetLastPInvokeError() : 0;
+        return rc;
     }
 
     /// <summary>0, or the error number.</summary>
@@ -83,6 +95,9 @@ internal static partial class PathCalls
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial nint Openat2(nint number, nint directory, string path, in OpenHow how, nint size);
+
+    [LibraryImport("libc", EntryPoint = "openat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Openat(int directory, string path, int flags, uint mode);
 
     [LibraryImport("libc", EntryPoint = "mkdirat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Mkdirat(int directory, string path, uint mode);

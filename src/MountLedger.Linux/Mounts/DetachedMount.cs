@@ -29,6 +29,18 @@ internal static class DetachedMount
             : $"{path} cannot be opened");
     }
 
+    /// <summary>Whether the source of a disk filesystem is a file, and not a device.</summary>
+    internal static bool IsImage(string path)
+    {
+        // Device names such as /dev/disk/by-uuid/… are links; the kernel follows them. An image is opened strictly.
+        var probe = PathCalls.OpenAt(PathCalls.AT_FDCWD, path, PathCalls.O_PATH, path.StartsWith("/dev/", StringComparison.Ordinal) ? 0 : NoLinks, out var errno);
+        if (probe < 0) OpenSource(path, PathCalls.O_PATH).Dispose();
+        if (probe < 0) throw new KernelFailure(errno, $"{path} cannot be opened");
+        using var opened = new Descriptor(probe);
+        KernelFailure.ThrowIf(MountQueryCalls.Describe(opened.Number, out var facts), $"{path} cannot be examined");
+        return facts.IsRegularFile;
+    }
+
     private static Descriptor Bind(MountPlan plan)
     {
         if (plan.Parameters.Count > 0)
@@ -63,18 +75,7 @@ internal static class DetachedMount
     private static Descriptor OnDevice(MountPlan plan)
     {
         var path = plan.Spec.Source;
-        var isImage = plan.Loop;
-        if (!isImage)
-        {
-            // Device names such as /dev/disk/by-uuid/… are links; the kernel follows them. An image is opened strictly.
-            var probe = PathCalls.OpenAt(PathCalls.AT_FDCWD, path, PathCalls.O_PATH, path.StartsWith("/dev/", StringComparison.Ordinal) ? 0 : NoLinks, out var errno);
-            if (probe < 0) OpenSource(path, PathCalls.O_PATH).Dispose();
-            if (probe < 0) throw new KernelFailure(errno, $"{path} cannot be opened");
-            using var opened = new Descriptor(probe);
-            KernelFailure.ThrowIf(MountQueryCalls.Describe(opened.Number, out var facts), $"{path} cannot be examined");
-            isImage = facts.IsRegularFile;
-        }
-        if (!isImage) return Create(plan, path, null);
+        if (!plan.Loop && !IsImage(path)) return Create(plan, path, null);
 
         var neverWritten = plan.Spec.FsType is "squashfs" or "erofs";
         if (plan.Spec.FsType == "erofs" && !plan.Loop)

@@ -24,6 +24,7 @@ internal sealed class KernelFailure : Exception
 
     public static KernelError Error(OperationKind operation, int errno, string tried, string detail)
     {
+        if (errno == Errno.ENOSYS) detail += $"; this is Linux {KernelIdentityReader.ReadKernelRelease()}, or a seccomp filter hides the call";
         var text = $"{tried}: {Errno.Name(errno)} ({detail})";
         return KernelError.Of(operation, Errno.Name(errno), text.ReplaceLineEndings(" "), Errno.IsTransient(errno));
     }

@@ -79,7 +79,7 @@ public sealed class MountInfoParser
     private static bool TryUnsigned(ReadOnlySpan<byte> field, out uint value) =>
         System.Buffers.Text.Utf8Parser.TryParse(field, out value, out var used) && used == field.Length;
 
-    private static string Text(ReadOnlySpan<byte> field) =>
+    internal static string Text(ReadOnlySpan<byte> field) =>
         field.IndexOf((byte)'\\') < 0 ? Encoding.UTF8.GetString(field) : Unescape(field);
 
     private static string Unescape(ReadOnlySpan<byte> field)

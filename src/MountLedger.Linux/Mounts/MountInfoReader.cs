@@ -90,6 +90,7 @@ public static class MountInfoReader
     {
         var ids = new List<ulong>();
         var map = new Dictionary<int, (ulong, string?)>();
+        if (!KernelInterfaces.HasUniqueIds) return map;
         if (MountQueryCalls.List(MountQueryCalls.LSMT_ROOT, MountsMax, ids) != 0) return map;
         var mask = MountQueryCalls.MNT_BASIC | (withPaths ? MountQueryCalls.MNT_POINT : 0);
         foreach (var id in ids)

@@ -20,10 +20,21 @@ internal sealed class MountOperations(
     private readonly DirectoryKeeper directories = new(new PathWalk(roots), directoryAttributes ?? DirectoryAttributes.Default);
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
 
-    private sealed record Prepared(Descriptor Mount, MountPlan Plan, string Mountpoint, ulong? MountId) : IDisposable
+    /// <summary>Either a mount that is attached nowhere, or all that <see cref="ClassicMount"/> needs to make one.</summary>
+    private sealed record Prepared(Descriptor? Mount, ClassicMount? Classic, MountPlan Plan, string Mountpoint, ulong? MountId) : IDisposable
     {
-        public void Dispose() => Mount.Dispose();
+        public void Dispose()
+        {
+            Mount?.Dispose();
+            Classic?.Dispose();
+        }
     }
+
+    /// <summary>The directories below which mountpoints may lie.</summary>
+    public IReadOnlyList<string> Roots => roots;
+
+    /// <summary>Where programs that mount are looked for.</summary>
+    public IReadOnlyList<string> HelperDirectories => helpers?.Directories ?? [];
 
     /// <summary>How many mounts are made and neither attached nor thrown away.</summary>
     public int PreparedCount => prepared.Count;
@@ -72,15 +83,8 @@ internal sealed class MountOperations(
 
             if (spec.FsType == "overlay")
                 SharedFilesystem.RefuseSharedLayers(plan, prepared.Values.Select(other => (other.Mountpoint, other.Plan)));
-            var mount = helperMount?.Mounts(spec.FsType) == true ? helperMount.Make(plan) : DetachedMount.Make(plan);
-            var errno = MountQueryCalls.Describe(mount.Number, out var made);
-            if (errno != 0)
-            {
-                // Without its id it could later not be told from a foreign one.
-                mount.Dispose();
-                throw new KernelFailure(errno, "the new mount cannot be examined");
-            }
-            prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
+            var made = MadeFor(plan, mountpoint);
+            prepared[token] = made;
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
         }
         catch (KernelFailure failure)
@@ -106,8 +110,7 @@ internal sealed class MountOperations(
             {
                 using var leaf = directories.Create(order.Mountpoint, created);
                 var overEmpty = created.Contains(order.Mountpoint) || DirectoryEntries.Any(leaf) == false;
-                AttachTo(ours, leaf);
-                return new AttachResult.Attached(ours.MountId, [.. created], overEmpty);
+                return new AttachResult.Attached(AttachTo(ours, leaf), [.. created], overEmpty);
             }
             catch (KernelFailure failure)
             {
@@ -152,36 +155,56 @@ internal sealed class MountOperations(
     /// <inheritdoc cref="IMountHost.RemountAsync"/>
     public RemountResult Change(RemountOrder order) => new Remount(walk).Run(order);
 
-    private static void AttachTo(Prepared ours, Descriptor leaf)
+    private Prepared MadeFor(MountPlan plan, string mountpoint)
+    {
+        var byHelper = helperMount?.Mounts(plan.Spec.FsType) == true;
+        if (byHelper && !(KernelInterfaces.HasDetachedMounts && KernelInterfaces.HasMountSetattr))
+            throw new KernelFailure(
+                Errno.ENOSYS, "what a program mounts is put into place with open_tree, mount_setattr and move_mount (Linux 5.12)");
+        if (!byHelper && ClassicMount.IsNeededFor(plan)) return new Prepared(null, ClassicMount.Prepare(plan), plan, mountpoint, null);
+        var mount = byHelper ? helperMount!.Make(plan) : DetachedMount.Make(plan);
+        var errno = MountQueryCalls.Describe(mount.Number, out var made);
+        if (errno != 0)
+        {
+            // Without its id it could later not be told from a foreign one.
+            mount.Dispose();
+            throw new KernelFailure(errno, "the new mount cannot be examined");
+        }
+        return new Prepared(mount, null, plan, mountpoint, made.MountId);
+    }
+
+    /// <returns>The mount's unique id, where the kernel has those.</returns>
+    private static ulong? AttachTo(Prepared ours, Descriptor leaf)
     {
         KernelFailure.ThrowIf(MountQueryCalls.Describe(leaf.Number, out var below), "the mountpoint cannot be examined");
         if (below.IsMountRoot) throw new KernelFailure(Errno.EBUSY, "something has been mounted there meanwhile: never stacked");
-        var errno = MountCalls.Attach(ours.Mount.Number, leaf.Number);
+        if (ours.Classic is { } classic) return classic.MountOnto(leaf, below, ours.Mountpoint);
+        var mount = ours.Mount!;
+        var errno = MountCalls.Attach(mount.Number, leaf.Number);
         KernelFailure.ThrowIf(errno, errno == Errno.ENOSPC ? "move_mount: the limit fs.mount-max is reached" : "move_mount");
 
         // Two real directories can be swapped between look-up and attach, and a stranger can mount there in the same moment:
         // what counts is where the mount has come to be.
-        if (ours.MountId is not { } id) return;
-        MountQueryCalls.MountFacts? now;
+        MountPlace? place;
         try
         {
-            now = MountTable.ById(id);
+            place = MountPlace.Of(mount);
         }
         catch (KernelFailure unseen)
         {
-            throw new KernelFailure(unseen.Number, $"{unseen.Message}, and where it came to be is not known: {TakeBack(ours)}");
+            throw new KernelFailure(unseen.Number, $"{unseen.Message}, and where it came to be is not known: {TakeBack(mount)}");
         }
-        if (now is null || (now.Point == ours.Mountpoint && (below.MountId is null || now.ParentId == below.MountId))) return;
+        if (place is not { } now || (now.Point == ours.Mountpoint && now.IsOn(below))) return ours.MountId;
         throw new KernelFailure(
             Errno.ESTALE, now.Point != ours.Mountpoint
-                ? $"the directories were moved while it was attached, it came to be at {now.Point}: {TakeBack(ours)}"
-                : $"another mount came first and would have been covered: {TakeBack(ours)}");
+                ? $"the directories were moved while it was attached, it came to be at {now.Point}: {TakeBack(mount)}"
+                : $"another mount came first and would have been covered: {TakeBack(mount)}");
     }
 
     /// <summary>Through our own descriptor this is exactly our mount, wherever it went; lazily, because the descriptor uses it.</summary>
-    private static string TakeBack(Prepared ours)
+    private static string TakeBack(Descriptor mount)
     {
-        var path = $"/proc/self/fd/{ours.Mount.Number}";
+        var path = $"/proc/self/fd/{mount.Number}";
         var errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
         if (errno != 0) errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
         return errno == 0 ? "it was taken away again" : throw new TakingBackFailed(errno);
@@ -220,10 +243,11 @@ internal sealed class MountOperations(
         using var parent = walk.OpenParent(order.Mountpoint, out var leafName, out var problem);
         if (parent is null)
         {
-            if (order.MountId is { } lost && MountTable.ById(lost) is { } elsewhere) throw OutOfReach(order, elsewhere, problem!.Value.Message);
+            if (order.MountId is { } lost && KernelInterfaces.HasUniqueIds && MountTable.ById(lost) is { } elsewhere) throw OutOfReach(order, elsewhere, problem!.Value.Message);
             if (problem!.Value.Errno is Errno.ENOENT or Errno.ENOTDIR or Errno.ELOOP) return false;
             throw new KernelFailure(problem.Value.Errno, problem.Value.Message);
         }
+        if (!KernelInterfaces.HasUniqueIds) return OlderUnmount.TakeAway(order, parent, leafName);
 
         var top = TopAt(parent, leafName);
         if (order.MountId is { } id && (top is null || top.Value.MountId != id))
@@ -259,6 +283,13 @@ internal sealed class MountOperations(
         }
     }
 
+    internal static int FlagsOf(UnmountMode mode) => MountCalls.UMOUNT_NOFOLLOW | mode switch
+    {
+        UnmountMode.Lazy => MountCalls.MNT_DETACH,
+        UnmountMode.Force => MountCalls.MNT_FORCE,
+        _ => 0,
+    };
+
     /// <summary>A lazy unmount detaches the whole tree, and what others mounted below is not ours to take.</summary>
     private static void RefuseToTakeOthers(ulong own)
     {
@@ -271,7 +302,7 @@ internal sealed class MountOperations(
     }
 
     /// <summary>The topmost mount at a name, or null when that is no mount.</summary>
-    private static MountQueryCalls.FileFacts? TopAt(Descriptor parent, string name)
+    internal static MountQueryCalls.FileFacts? TopAt(Descriptor parent, string name)
     {
         using var leaf = PathWalk.OpenChild(parent, name, out var errno);
         if (leaf is null)
@@ -302,7 +333,7 @@ internal sealed class MountOperations(
     /// <summary>The mount of an order, for a search; null when it cannot be told which one that is.</summary>
     private static HolderSearch.Target? TargetOf(UnmountOrder order)
     {
-        if (order.MountId is { } id)
+        if (order.MountId is { } id && KernelInterfaces.HasUniqueIds)
         {
             return MountQueryCalls.Look(id, MountQueryCalls.Everything, out var facts) == 0 && facts is not null
                 ? new(order.Mountpoint, facts.OldId, id, facts.DeviceMajor, facts.DeviceMinor, facts.PeerGroup) : null;

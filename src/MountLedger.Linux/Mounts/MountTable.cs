@@ -41,6 +41,23 @@ internal static class MountTable
     public static List<Found> ByPath(string path) =>
         Stacked([.. MountInfoReader.Read(out _).Where(entry => entry.Mount.Path == path)]);
 
+    /// <summary>All mounts below one, by the ids of the whole table.</summary>
+    public static List<ObservedMount> Below(ObservedMount mount)
+    {
+        var rows = MountInfoReader.Read(out _).Select(entry => entry.Mount).ToLookup(row => row.OldParentId);
+        var below = new List<ObservedMount>();
+        var next = new Queue<int>([mount.OldId]);
+        while (next.TryDequeue(out var id) && below.Count < MountInfoReader.MountsMax)
+        {
+            foreach (var row in rows[id].Where(row => row.OldId != id))
+            {
+                below.Add(row);
+                next.Enqueue(row.OldId);
+            }
+        }
+        return below;
+    }
+
     /// <summary>The mount with this unique id; null when it is gone (or the kernel has no such ids).</summary>
     /// <exception cref="KernelFailure">The kernel cannot tell: it may be there or not.</exception>
     public static MountQueryCalls.MountFacts? ById(ulong id) => LookTwice(id, out var facts) switch

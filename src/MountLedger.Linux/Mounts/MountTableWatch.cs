@@ -50,7 +50,9 @@ internal sealed class MountTableWatch : IDisposable
     {
         var table = Open("/proc/self/mountinfo");
         using var ns = Open("/proc/self/ns/mnt");
-        var events = FanotifyCalls.WatchMounts(ns.Number, out var errno);
+        // An event tells a unique id and nothing else: of no use where the kernel does not say what that is.
+        var errno = Errno.ENOSYS;
+        var events = KernelInterfaces.HasUniqueIds ? FanotifyCalls.WatchMounts(ns.Number, out errno) : null;
         if (events is null)
             logger.LogInformation("The kernel tells no mount events ({Errno}): the mount table is compared whenever it changes", Errno.Name(errno));
         errno = SocketCalls.Pair(out var stop, out var stopped);

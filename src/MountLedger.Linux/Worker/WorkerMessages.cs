@@ -1,13 +1,14 @@
 using System.Collections.Immutable;
 using System.Text.Json.Serialization;
+using MountLedger.Wire;
 
 namespace MountLedger.Linux;
 
 /// <summary>What the agent asks of a worker.</summary>
-internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, Probe, HasEntries, Remount }
+internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, Probe, HasEntries, Remount, Examine }
 
 /// <summary>What a worker answers; <c>Hello</c> is its first message, with id 0 and unasked.</summary>
-internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Probed, Looked, Remounted }
+internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Probed, Looked, Remounted, Examined }
 
 /// <summary>A request on the channel. Which members are set follows from the verb; a <c>Discard</c> gets no answer.</summary>
 internal sealed record WorkerRequest(
@@ -29,6 +30,9 @@ internal sealed record WorkerAnswer(
     /// <summary>The token of the request, put in by the agent.</summary>
     [JsonIgnore]
     public long Token { get; init; }
+
+    /// <summary>What an <c>Examine</c> found.</summary>
+    public ImmutableArray<DoctorFinding>? Findings { get; init; }
 }
 
 // Both ends are the same program, so numbers serve for enums, and what can be computed is left out.

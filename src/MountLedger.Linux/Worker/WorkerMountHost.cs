@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using Microsoft.Extensions.Logging;
 using MountLedger.Linux.Interop;
+using MountLedger.Wire;
 
 namespace MountLedger.Linux;
 
@@ -72,6 +73,15 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
                 Differences = wanted.FsType == "bind" ? ["source"] : MountComparison.Differences(wanted, found),
             })],
             mounts.Count > 0);
+    }
+
+    /// <summary>What <c>doctor</c> can find out about the kernel and the directories, looked at by the worker. Takes as long as an operation may.</summary>
+    public async Task<ImmutableArray<DoctorFinding>> ExamineAsync(CancellationToken cancellationToken)
+    {
+        var (end, answer, why) = await CallAsync(new WorkerRequest(0, WorkerVerb.Examine, 0, null, null, null, null), cancellationToken);
+        return answer?.Findings ?? [DoctorFinding.Shortfall(
+            "worker", "answer", $"the worker does not answer: {why ?? answer?.Reason ?? end.ToString()}",
+            "see its messages in the agent's log; if it hangs, free the filesystem that it waits for")];
     }
 
     public Task<ImmutableArray<ObservedMount>> ListAsync(CancellationToken cancellationToken) =>

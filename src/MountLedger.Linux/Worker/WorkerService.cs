@@ -76,6 +76,8 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                     return Of(request.Id, operations.Unmount(order));
                 case { Verb: WorkerVerb.Remount, Change: { } change }:
                     return Of(request.Id, operations.Change(change));
+                case { Verb: WorkerVerb.Examine }:
+                    return new WorkerAnswer(request.Id, WorkerOutcome.Examined) { Findings = HostExamination.Run(operations.Roots, operations.HelperDirectories) };
                 case { Verb: WorkerVerb.HasEntries, Mountpoint: { } mountpoint }:
                     return new WorkerAnswer(request.Id, WorkerOutcome.Looked, Flag: operations.HasEntries(mountpoint));
                 case { Verb: WorkerVerb.Sweep, Dead: { } dead }:

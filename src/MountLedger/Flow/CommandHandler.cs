@@ -232,7 +232,7 @@ public sealed class CommandHandler(
                 return (@operator.RemountStarted(folded), null);
             case ActionKind.Mount when folded.Spec is { FsType: "tmpfs" or "ramfs" or "bind" or "overlay" } spec:
                 // What goes wrong here goes wrong again in the executor, which records it.
-                return await host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None) is PrepareResult.Ready ready
+                return await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None)) is PrepareResult.Ready ready
                     ? (@operator.Started(ready.Mount, folded.Generation), ready.Mount)
                     : (null, null);
             default:

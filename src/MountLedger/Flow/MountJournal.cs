@@ -46,12 +46,15 @@ public sealed class MountJournal(IEventStore store, LiveStates live, AgentIdenti
             ChangesOf(state, events, folded), requireHostUp, request);
 
         AppendResult result;
+        var began = time.GetTimestamp();
         try
         {
             result = await store.AppendAsync(batch, cancellationToken);
+            OperationMeter.Appended(result, time.GetElapsedTime(began));
         }
         catch (LedgerUnavailableException)
         {
+            OperationMeter.Appended(null, time.GetElapsedTime(began));
             live.Invalidate(state.Mountpoint); // It may have been committed: what we know may be old.
             throw;
         }

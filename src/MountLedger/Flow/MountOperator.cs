@@ -111,7 +111,7 @@ public sealed class MountOperator(
                 state, newest => DriftRules.MayShadowData(newest) ? [new MountEvent.DriftDetected(DriftKind.ShadowedData, detail)] : [], agent.Own());
         }
 
-        switch (await host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None))
+        switch (await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None)))
         {
             case PrepareResult.Failed failed:
                 return await MountFailedAsync(state, failed.Error, origin);
@@ -192,7 +192,7 @@ public sealed class MountOperator(
     private async Task<MountState?> FinishMountAsync(
         MountState state, Operation operation, PreparedMount prepared, AppendOrigin origin)
     {
-        var result = await host.AttachAsync(prepared, CancellationToken.None);
+        var result = await OperationMeter.TimedAsync(time, "attach", () => host.AttachAsync(prepared, CancellationToken.None));
         if (result is AttachResult.Failed failed)
             logger.MountFailed(state.Mountpoint, prepared.Spec, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
@@ -210,8 +210,9 @@ public sealed class MountOperator(
             state.Mountpoint, operation.MountId, operation.Mode, state.Attachments.IsEmpty ? state.OwnedDirectories : [])
         {
             RecursiveSource = operation.Spec is { } spec && spec.Options.Contains("rbind") ? spec.Source : null,
+            Expected = operation.Spec,
         };
-        var result = await host.UnmountAsync(order, CancellationToken.None);
+        var result = await OperationMeter.TimedAsync(time, "unmount", () => host.UnmountAsync(order, CancellationToken.None));
         if (result is UnmountResult.Failed failed)
             logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch

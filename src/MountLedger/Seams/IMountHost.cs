@@ -173,6 +173,11 @@ public sealed record UnmountOrder(
     /// <summary>Set for a recursive bind: its source, by which the mounts that it brought along are known. They go with it.</summary>
     public string? RecursiveSource { get; init; }
 
+    /// <summary>
+    /// What was mounted. On kernels without unique ids only a mount of this source and type is unmounted; null: whatever is topmost.
+    /// </summary>
+    public MountSpec? Expected { get; init; }
+
     /// <summary>An id that no mount has: only the directories are dealt with.</summary>
     public const ulong NoMount = 0;
 }

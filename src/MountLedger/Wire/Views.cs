@@ -104,7 +104,8 @@ public sealed partial class RequestJson : JsonSerializerContext;
 /// <summary>The JSON of the answers. A client ignores members that it does not know.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
-    Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>)])]
+    Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>),
+        typeof(KebabCase<DoctorLevel>)])]
 [JsonSerializable(typeof(MountpointView))]
 [JsonSerializable(typeof(OutcomeView))]
 [JsonSerializable(typeof(EventView))]
@@ -112,5 +113,6 @@ public sealed partial class RequestJson : JsonSerializerContext;
 [JsonSerializable(typeof(ListOf<MountpointView>))]
 [JsonSerializable(typeof(ListOf<EventView>))]
 [JsonSerializable(typeof(ListOf<HostView>))]
+[JsonSerializable(typeof(DoctorView))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class AnswerJson : JsonSerializerContext;

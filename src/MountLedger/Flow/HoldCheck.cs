@@ -24,6 +24,8 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
 
         var elsewhere = (await host.ListAsync(CancellationToken.None))
             .FirstOrDefault(mount => kernel.MountId is not null && mount.MountId == kernel.MountId);
+        // Something is mounted on a directory above: it is where it was, and nobody who follows the path finds it.
+        if (elsewhere?.Path == state.Mountpoint) return new Finding.Covered("a mount on a directory above it");
         var (kind, detail) = elsewhere is null
             ? (DriftKind.Missing, "unmounted by somebody else")
             : (DriftKind.Moved, $"now at {elsewhere.Path}");

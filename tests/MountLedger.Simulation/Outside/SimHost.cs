@@ -16,7 +16,7 @@ internal sealed class SimHost(World world, Machine machine, Life life) : IMountH
     public KernelIdentity Identity { get; } = machine.Kernel;
 
     /// <summary>How many mounts are made, and neither attached nor thrown away.</summary>
-    public int PreparedCount => _worker?.Prepared.Count ?? 0;
+    public int PreparedCount => _worker is { IsDead: false, IsWrittenOff: false } worker ? worker.Prepared.Count : 0;
 
     public Task<Observation> ObserveAsync(string mountpoint, MountSpec? wanted, CancellationToken cancellationToken) =>
         CallAsync(mountpoint, mayHang: false, () => Seen(mountpoint, wanted), _ => Seen(mountpoint, wanted), cancellationToken);

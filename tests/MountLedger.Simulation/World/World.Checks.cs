@@ -95,6 +95,12 @@ internal sealed partial class World
     public void Attached(Life agent, Machine machine, SimMount mount)
     {
         Trace($"kernel: {mount.Id} {mount.Spec.FsType} is mounted at {mount.Path} on {machine.Name}, by {agent.Name}");
+        if (Ledger.Holder.Agent != agent.Name)
+        {
+            // It was told to while it had the lease, and took long: the lease promises no more.
+            mount.IsForgotten = true;
+            return;
+        }
         if (machine.OursAt(mount.Path).Count() > 1) Fail($"two mounts are stacked at {mount.Path}");
         if (machine.Table.Find(below => !below.IsForeign && below.Below == mount.Below && MountPath.IsBelow(below.Path, mount.Path)) is { } hidden)
             Fail($"the mount at {mount.Path} hides the one at {hidden.Path}");
@@ -114,7 +120,7 @@ internal sealed partial class World
     public void Unmounted(Life agent, Machine machine, SimMount mount)
     {
         Trace($"kernel: {mount.Id} is unmounted from {mount.Path} on {machine.Name}, by {agent.Name}");
-        if (mount.IsForeign && HasUniqueIds) Fail($"the foreign mount {mount.Id} at {mount.Path} was unmounted");
+        if (!mount.Ours && HasUniqueIds) Fail($"the foreign mount {mount.Id} at {mount.Path} was unmounted");
         if (machine != Serving) return;
         foreach (var (path, key) in _acknowledged)
         {
@@ -157,14 +163,21 @@ internal sealed partial class World
     {
         var next = MountFlow.NextAction(state).Kind;
         if (state.Operation is not null || next is not (ActionKind.Mount or ActionKind.Unmount)) return false;
-        if (Machines[0].Table.Exists(mount => mount.IsForeign && mount.Id != state.Kernel?.MountId
-            && (mount.Path == state.Mountpoint || MountPath.IsBelow(state.Mountpoint, mount.Path))))
+        var below = new List<SimMount>();
+        for (var mount = Machines[0].Table.Find(mount => mount.Id == state.Kernel?.MountId); mount is not null; mount = mount.Below) below.Add(mount);
+        if (Machines[0].Table.Exists(mount => mount.IsForeign && !below.Contains(mount) && CannotLeave(mount)
+            && (mount.Path == state.Mountpoint || (next == ActionKind.Unmount && MountPath.IsBelow(state.Mountpoint, mount.Path)))))
         {
             return true;
         }
-        return Ledger.States.Any(below => MountPath.IsBelow(below.Mountpoint, state.Mountpoint) && below.Kernel is not null && !below.Attachments.IsEmpty)
+        return Ledger.States.Any(child => MountPath.IsBelow(child.Mountpoint, state.Mountpoint) && child.Kernel is not null && !child.Attachments.IsEmpty)
             || (next == ActionKind.Mount && Ledger.States.Any(above => MountPath.IsBelow(state.Mountpoint, above.Mountpoint) && IsBlocked(above)));
     }
+
+    /// <summary>A stranger's mount that stays: it was adopted and is held, or something of ours is mounted on it.</summary>
+    private bool CannotLeave(SimMount stranger) =>
+        (Ledger.StateOf(stranger.Path) is { Attachments.IsEmpty: false, Kernel.MountId: var id } && id == stranger.Id)
+        || Machines[0].Table.Exists(child => child.Below == stranger && (!child.IsForeign || CannotLeave(child)));
 
     private void CheckAtRest()
     {

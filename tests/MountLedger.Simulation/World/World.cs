@@ -157,8 +157,7 @@ internal sealed partial class World
         {
             machine.Agent?.Life.Resume();
             foreach (var mount in machine.Table) mount.IsPinned = false;
-            // One that was superseded says so and waits for somebody to start it again.
-            if (machine != Machines[0] || machine.Agent?.Node?.Journal.IsFenced == true) machine.Agent?.Life.Kill();
+            if (machine != Machines[0]) machine.Agent?.Life.Kill();
         }
         var home = Machines[0];
         StrangersLeave();
@@ -204,6 +203,7 @@ internal sealed partial class World
 
     private void StrangersLeave()
     {
+        if (IsTraced) Trace($"mounts: {string.Join("; ", Machines[0].Table.Select(mount => $"{mount.Id} {mount.Path} on {mount.Below?.Id} {(mount.IsForeign ? "foreign" : "ours")}"))}");
         foreach (var stranger in Machines[0].Table.Where(mount => mount.IsForeign).Reverse().ToArray())
         {
             if (Ledger.StateOf(stranger.Path).Kernel?.MountId != stranger.Id) Nemesis.Leave(Machines[0], stranger);
@@ -212,6 +212,8 @@ internal sealed partial class World
 
     private void HostUpAgain()
     {
+        // An agent that was superseded says so, and waits for somebody to start it again.
+        if (Machines[0].Agent is { Node.Journal.IsFenced: true } superseded) superseded.Life.Kill();
         if (Ledger.HostState.IsUp || AnyAgent() is not { } agent) return;
         agent.Handle(new HostCommand($"up{Scheduler.Steps}", "operator", Host, Up: true, null));
     }

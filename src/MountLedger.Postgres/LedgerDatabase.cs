@@ -38,14 +38,15 @@ public sealed class LedgerDatabase : IAsyncDisposable
     /// <exception cref="ArgumentException">The connection string is malformed.</exception>
     public static LedgerDatabase Open(string connectionString)
     {
-        var given = new NpgsqlConnectionStringBuilder(connectionString);
+        // Not ContainsKey, which is true of every keyword that Npgsql knows.
+        var given = new NpgsqlConnectionStringBuilder(connectionString).Keys;
         var complete = new NpgsqlConnectionStringBuilder(connectionString) { Multiplexing = false, Enlist = false };
-        if (!given.ContainsKey("Timeout")) complete.Timeout = ConnectTimeoutSeconds;
-        if (!given.ContainsKey("Command Timeout")) complete.CommandTimeout = CommandTimeoutSeconds;
-        if (!given.ContainsKey("Cancellation Timeout")) complete.CancellationTimeout = CancellationTimeoutMs;
-        if (!given.ContainsKey("Maximum Pool Size")) complete.MaxPoolSize = PoolSizeMax;
-        if (!given.ContainsKey("Application Name")) complete.ApplicationName = "mountledger";
-        if (!given.ContainsKey("Max Auto Prepare")) complete.MaxAutoPrepare = PreparedStatementsMax;
+        if (!given.Contains("Timeout")) complete.Timeout = ConnectTimeoutSeconds;
+        if (!given.Contains("Command Timeout")) complete.CommandTimeout = CommandTimeoutSeconds;
+        if (!given.Contains("Cancellation Timeout")) complete.CancellationTimeout = CancellationTimeoutMs;
+        if (!given.Contains("Maximum Pool Size")) complete.MaxPoolSize = PoolSizeMax;
+        if (!given.Contains("Application Name")) complete.ApplicationName = "mountledger";
+        if (!given.Contains("Max Auto Prepare")) complete.MaxAutoPrepare = PreparedStatementsMax;
         complete.AutoPrepareMinUsages = 2;
         // A pooled connection never carries session state here (listeners and session locks have connections of their
         // own), so the reset that would precede each use is a waste.

@@ -169,7 +169,7 @@ public sealed class ExecutorTests(PostgresServer server) : IClassFixture<Postgre
         var store = new PostgresEventStore(database);
         var command = host.MountOf(path, "elsewhere");
         var state = await store.LoadAsync(command.Stream, CancellationToken.None);
-        var events = ((Decision.Accept)MountDecider.Decide(command, state, new DecisionContext(host.Worker.Identity.BootId))).Events;
+        var events = ((Decision.Accept)MountDecider.Decide(command, state, new DecisionContext(host.Worker.Identity))).Events;
         var folded = events.Aggregate(state, (next, change) => next.Evolve(change, next.Version + 1, DateTimeOffset.UnixEpoch, "elsewhere"));
         var result = await store.AppendAsync(
             new AppendBatch(

@@ -150,7 +150,7 @@ public sealed class AppendTests(PostgresServer server) : LedgerTest(server)
     {
         await AppendAsync(Stream, FirstAttach());
         await AppendAsync(Stream, [new MountEvent.AttachmentAdded("vol", "vm-2", OnFailure.Retry)]);
-        await AppendAsync(Stream, [new MountEvent.MountStarted(1, "b", 7, []), new MountEvent.Mounted("b", 7, [])]);
+        await AppendAsync(Stream, [new MountEvent.MountStarted(1, "b", 4026531841, 7, []), new MountEvent.Mounted("b", 4026531841, 7, [])]);
         Assert.All((await Store.LoadAsync(Stream, default)).Attachments.Values, attachment => Assert.True(attachment.Confirmed));
 
         await AppendAsync(Stream, [new MountEvent.AttachmentRemoved("vol", "vm-1", RemovalReason.Detached)]);

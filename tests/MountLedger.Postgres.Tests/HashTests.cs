@@ -13,7 +13,7 @@ public sealed partial class HashTests(PostgresServer server) : LedgerTest(server
     public async Task Every_stored_hash_is_what_the_document_says()
     {
         await AppendAsync(Stream, FirstAttach("völ\\\"", "🦊"), new AppendOrigin("Ünï", "c1", "cause", null, "agent", LocalAgent: true));
-        await AppendAsync(Stream, [new MountEvent.MountStarted(1, "boot", 1UL << 40, ["/srv/data"]), new MountEvent.Mounted("boot", ulong.MaxValue, [])]);
+        await AppendAsync(Stream, [new MountEvent.MountStarted(1, "boot", ulong.MaxValue, 1UL << 40, ["/srv/data"]), new MountEvent.Mounted("boot", 4026531841, ulong.MaxValue, [])]);
         await AppendHostAsync(new HostEvent.HostDown(null));
 
         Assert.Equal(5, await VerifyAsync());

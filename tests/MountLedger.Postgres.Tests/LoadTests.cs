@@ -31,7 +31,7 @@ public sealed class LoadTests(PostgresServer server) : LedgerTest(server)
             Assert.Equal((sound.Version, sound.Phase, sound.Spec), (state.Version, state.Phase, state.Spec));
             Assert.Equal(sound.Attachments.Values, state.Attachments.Values);
         }
-        Assert.IsType<AppendResult.Appended>(await AppendAsync(Stream, [new MountEvent.MountStarted(1, "b", null, [])]));
+        Assert.IsType<AppendResult.Appended>(await AppendAsync(Stream, [new MountEvent.MountStarted(1, "b", 4026531841, null, [])]));
     }
 
     [PostgresFact]

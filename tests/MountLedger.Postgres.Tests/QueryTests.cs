@@ -9,7 +9,7 @@ public sealed class QueryTests(PostgresServer server) : LedgerTest(server)
     public async Task Mountpoints_are_listed_by_host_phase_and_consumer()
     {
         await AppendAsync(Stream, FirstAttach());
-        await AppendAsync(new StreamKey(Host, "/srv/b"), [.. FirstAttach(consumer: "vm-2"), new MountEvent.MountStarted(1, "b", null, []), new MountEvent.Mounted("b", 3, [])]);
+        await AppendAsync(new StreamKey(Host, "/srv/b"), [.. FirstAttach(consumer: "vm-2"), new MountEvent.MountStarted(1, "b", 4026531841, null, []), new MountEvent.Mounted("b", 4026531841, 3, [])]);
         await AppendAsync(new StreamKey("h2", "/srv/c"), FirstAttach());
         await AppendAsync(new StreamKey(Host, "/srv/gone"), [.. FirstAttach(), new MountEvent.AttachmentRemoved("vol", "vm-1", RemovalReason.Detached)]);
 

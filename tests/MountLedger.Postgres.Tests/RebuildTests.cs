@@ -71,14 +71,14 @@ public sealed class RebuildTests(PostgresServer server) : LedgerTest(server)
             0 or 1 => new MountEvent.MountRequested("tmpfs", "tmpfs", [$"size={random.Next(9)}m"], generation + 1),
             2 or 3 or 4 => new MountEvent.AttachmentAdded("vol", consumer, (OnFailure)random.Next(2)),
             5 or 6 => new MountEvent.AttachmentRemoved("vol", consumer, RemovalReason.Detached),
-            7 => new MountEvent.MountStarted(generation, "b1", (ulong)random.NextInt64(), ["/srv", "/srv/x"]),
-            8 => new MountEvent.Mounted("b1", ulong.MaxValue - (ulong)random.Next(9), ["/srv/x"]),
+            7 => new MountEvent.MountStarted(generation, "b1", 4026531841, (ulong)random.NextInt64(), ["/srv", "/srv/x"]),
+            8 => new MountEvent.Mounted("b1", 4026531841, ulong.MaxValue - (ulong)random.Next(9), ["/srv/x"]),
             9 => new MountEvent.MountFailed("EIO", "Ünï \"q\" \\", Transient: true, random.Next(9), retryAt),
             10 => new MountEvent.UnmountRequested((UnmountMode)random.Next(3)),
             11 => new MountEvent.UnmountFailed("EBUSY", "busy", false, [new MountHolder(1, "sh", ["cwd"])], 1, retryAt),
             12 => new MountEvent.Unmounted(Released: false, ["/srv/x"]),
             13 => new MountEvent.DriftDetected((DriftKind)random.Next(5), random.Next(2) == 0 ? null : "detail"),
-            14 => new MountEvent.MountAdopted("b1", null),
+            14 => new MountEvent.MountAdopted("b1", 4026531841, null),
             _ => new MountEvent.Unrecognised("from_the_future", """{"x": 1}"""),
         };
     }

@@ -48,6 +48,12 @@ public sealed record AgentSettings
     /// <summary>How long the lease of the host lasts when it is not renewed.</summary>
     public double LeaseSeconds { get; init; } = 15;
 
+    /// <summary>Permission bits, octal, of directories that are made for mountpoints.</summary>
+    public string DirectoryMode { get; init; } = "0755";
+
+    /// <summary>Who gets those directories, as UID:GID; null: root.</summary>
+    public string? DirectoryOwner { get; init; }
+
     public bool AllowSuid { get; init; }
 
     public bool AllowDev { get; init; }
@@ -63,6 +69,11 @@ public sealed record AgentSettings
     }
 
     public InputPolicy Policy() => new(Host!, Roots) { AllowSuid = AllowSuid, AllowDev = AllowDev };
+
+    /// <summary>Mode and owner in the form that the worker is given; the settings have been checked.</summary>
+    internal DirectoryAttributes Directories => new(
+        DirectoryAttributes.TryMode(DirectoryMode, out var mode) ? mode : DirectoryAttributes.Default.Mode,
+        DirectoryOwner is { } given && DirectoryAttributes.TryOwner(given, out var owner) ? owner : null);
 
     private static AgentSettings ReadFile(string path)
     {
@@ -99,6 +110,8 @@ public sealed record AgentSettings
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
             PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
             LeaseSeconds = Seconds("LEASE_SECONDS", settings.LeaseSeconds),
+            DirectoryMode = Value("DIRECTORY_MODE") ?? settings.DirectoryMode,
+            DirectoryOwner = Value("DIRECTORY_OWNER") ?? settings.DirectoryOwner,
         };
     }
 
@@ -114,6 +127,10 @@ public sealed record AgentSettings
         else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
         if (System.Text.Encoding.UTF8.GetByteCount(Socket) > 107)
             errors.Add("socket", "socket-length", Socket, "give a path of at most 107 bytes: a unix socket cannot have a longer one");
+        if (!DirectoryAttributes.TryMode(DirectoryMode, out _))
+            errors.Add("directoryMode", "octal-mode", DirectoryMode, "give permission bits in octal, from 0000 to 1777, such as 0755");
+        if (DirectoryOwner is not null && !DirectoryAttributes.TryOwner(DirectoryOwner, out _))
+            errors.Add("directoryOwner", "uid-gid", DirectoryOwner, "give user and group by number, such as 1000:1000");
         foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
             [("operationSeconds", OperationSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
             ("pollSeconds", PollSeconds, 0, 3600), ("leaseSeconds", LeaseSeconds, 1, 3600)])
@@ -128,7 +145,8 @@ public sealed record AgentSettings
 /// <summary>What a configuration file may say; whatever it leaves out keeps its default.</summary>
 internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
-    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, bool? AllowSuid, bool? AllowDev)
+    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, string? DirectoryMode, string? DirectoryOwner,
+    bool? AllowSuid, bool? AllowDev)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -142,6 +160,8 @@ internal sealed record SettingsFile(
         ShutdownSeconds = ShutdownSeconds ?? settings.ShutdownSeconds,
         PollSeconds = PollSeconds ?? settings.PollSeconds,
         LeaseSeconds = LeaseSeconds ?? settings.LeaseSeconds,
+        DirectoryMode = DirectoryMode ?? settings.DirectoryMode,
+        DirectoryOwner = DirectoryOwner ?? settings.DirectoryOwner,
         AllowSuid = AllowSuid ?? settings.AllowSuid,
         AllowDev = AllowDev ?? settings.AllowDev,
     };

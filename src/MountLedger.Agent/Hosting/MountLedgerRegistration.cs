@@ -25,6 +25,7 @@ public static class MountLedgerRegistration
         services.AddSingleton<LedgerAccess>();
         services.AddSingleton(provider => WorkerOptions.ForThisProgram(settings.Roots, settings.StateDir) with
         {
+            Directories = settings.Directories,
             OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),
         });

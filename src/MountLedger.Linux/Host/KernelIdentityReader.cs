@@ -5,10 +5,19 @@ namespace MountLedger.Linux;
 /// <summary>Which boot, mount namespace, machine and kernel this process runs in.</summary>
 public static class KernelIdentityReader
 {
-    /// <summary>The boot id and the mount namespace (its inode number: unique among the namespaces that live in this boot).</summary>
+    /// <summary>
+    /// The boot id and the mount namespace: its id that is never reused in this boot, before Linux 6.11 its inode number, which is
+    /// unique among the namespaces that live.
+    /// </summary>
     /// <exception cref="IOException">/proc is not there.</exception>
     public static KernelIdentity Read()
     {
+        var number = PathCalls.OpenAt(PathCalls.AT_FDCWD, "/proc/self/ns/mnt", PathCalls.O_RDONLY, 0, out _);
+        if (number >= 0)
+        {
+            using var opened = new Descriptor(number);
+            if (IdentityCalls.MountNamespaceId(number) is { } id) return new KernelIdentity(ReadBootId(), id);
+        }
         var link = PathCalls.ReadLink("/proc/self/ns/mnt") ?? throw new IOException("/proc/self/ns/mnt cannot be read: is /proc mounted?");
         var start = link.IndexOf('[', StringComparison.Ordinal) + 1;
         return new KernelIdentity(ReadBootId(), ulong.Parse(link.AsSpan(start, link.Length - start - 1)));

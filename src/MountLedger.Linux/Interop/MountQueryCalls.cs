@@ -25,6 +25,7 @@ internal static partial class MountQueryCalls
     public const ulong LSMT_ROOT = ulong.MaxValue;
 
     public const uint STATX_TYPE = 0x1;
+    public const uint STATX_UID = 0x8;
     public const uint STATX_MNT_ID = 0x1000;
     public const uint STATX_MNT_ID_UNIQUE = 0x4000;
     public const ulong STATX_ATTR_MOUNT_ROOT = 0x2000;
@@ -37,7 +38,7 @@ internal static partial class MountQueryCalls
     private const nint ListmountNumber = 458;
 
     /// <summary>What statx says of an open descriptor. <c>MountId</c> null: this kernel has no unique ids (before 6.8).</summary>
-    public readonly record struct FileFacts(ulong? MountId, uint OldMountId, bool IsMountRoot, ushort Mode)
+    public readonly record struct FileFacts(ulong? MountId, uint OldMountId, bool IsMountRoot, ushort Mode, uint Uid)
     {
         public bool IsRegularFile => (Mode & 0xF000) == 0x8000;
         public bool IsDirectory => (Mode & 0xF000) == 0x4000;
@@ -47,14 +48,14 @@ internal static partial class MountQueryCalls
     /// <summary>What statmount says; a string that the kernel left out is null.</summary>
     public sealed record MountFacts(
         ulong Mask, uint DeviceMajor, uint DeviceMinor, uint SuperFlags, ulong MountId, ulong ParentId, uint OldId, uint OldParentId,
-        ulong Attributes, string? Root, string? Point, string? FsType, string? SubType, string? Source, string? Options);
+        ulong Attributes, ulong PeerGroup, string? Root, string? Point, string? FsType, string? SubType, string? Source, string? Options);
 
     /// <summary>0 or the error number. Asks for the mount's identity and, as far as it is known without a request, the file type.</summary>
     public static unsafe int Describe(int descriptor, out FileFacts facts)
     {
         var buffer = stackalloc byte[StatxSize];
         var rc = Statx(
-            descriptor, "", PathCalls.AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MNT_ID_UNIQUE, buffer);
+            descriptor, "", PathCalls.AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_UID | STATX_MNT_ID_UNIQUE, buffer);
         var errno = rc == 0 ? 0 : Marshal.GetLastPInvokeError();
         facts = default;
         if (errno != 0) return errno;
@@ -64,7 +65,8 @@ internal static partial class MountQueryCalls
         var mode = BinaryPrimitives.ReadUInt16LittleEndian(bytes[28..]);
         var id = BinaryPrimitives.ReadUInt64LittleEndian(bytes[144..]);
         var unique = (mask & STATX_MNT_ID_UNIQUE) != 0;
-        facts = new FileFacts(unique ? id : null, unique ? 0 : (uint)id, (attributes & STATX_ATTR_MOUNT_ROOT) != 0, mode);
+        var uid = BinaryPrimitives.ReadUInt32LittleEndian(bytes[20..]);
+        facts = new FileFacts(unique ? id : null, unique ? 0 : (uint)id, (attributes & STATX_ATTR_MOUNT_ROOT) != 0, mode, uid);
         return 0;
     }
 
@@ -130,7 +132,7 @@ internal static partial class MountQueryCalls
         var mask = U64(bytes, 8);
         return new MountFacts(
             mask, U32(bytes, 16), U32(bytes, 20), U32(bytes, 32), U64(bytes, 40), U64(bytes, 48), U32(bytes, 56), U32(bytes, 60),
-            U64(bytes, 64), Text(bytes, mask, MNT_ROOT, 104), Text(bytes, mask, MNT_POINT, 108), Text(bytes, mask, FS_TYPE, 36),
+            U64(bytes, 64), U64(bytes, 80), Text(bytes, mask, MNT_ROOT, 104), Text(bytes, mask, MNT_POINT, 108), Text(bytes, mask, FS_TYPE, 36),
             Text(bytes, mask, FS_SUBTYPE, 120), Text(bytes, mask, SB_SOURCE, 124), Text(bytes, mask, MNT_OPTS, 4));
     }
 

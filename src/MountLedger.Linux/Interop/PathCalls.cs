@@ -41,6 +41,13 @@ internal static partial class PathCalls
         return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
     }
 
+    /// <summary>Gives an open directory (O_PATH will do) to a user and a group; 0 or the error number.</summary>
+    public static int ChangeOwner(int directory, uint user, uint group)
+    {
+        var rc = Fchownat(directory, "", user, group, AT_EMPTY_PATH);
+        return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
+    }
+
     /// <summary>0, or the error number. Never follows a link, and never removes what is not empty.</summary>
     public static int RemoveDirectory(int directory, string name)
     {
@@ -75,6 +82,9 @@ internal static partial class PathCalls
 
     [LibraryImport("libc", EntryPoint = "mkdirat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Mkdirat(int directory, string path, uint mode);
+
+    [LibraryImport("libc", EntryPoint = "fchownat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Fchownat(int directory, string path, uint user, uint group, int flags);
 
     [LibraryImport("libc", EntryPoint = "unlinkat", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Unlinkat(int directory, string path, int flags);

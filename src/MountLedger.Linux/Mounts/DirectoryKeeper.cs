@@ -6,15 +6,14 @@ namespace MountLedger.Linux;
 /// Makes the directories of a mountpoint and removes them again: one component at a time below a held descriptor, never
 /// through a link, never across a mount, never one that is not empty.
 /// </summary>
-internal sealed class DirectoryKeeper(PathWalk walk)
+internal sealed class DirectoryKeeper(PathWalk walk, DirectoryAttributes attributes)
 {
     /// <summary>Opens a mountpoint, making what is missing as far as <paramref name="allowed"/> names it.</summary>
     /// <param name="mountpoint">Absolute and normalised.</param>
     /// <param name="allowed">Absolute paths, outermost first.</param>
-    /// <param name="mode">Permission bits of what is made.</param>
     /// <param name="created">Gets what was made, outermost first, also when this throws.</param>
     /// <exception cref="KernelFailure">A component cannot be opened or made.</exception>
-    public Descriptor Create(string mountpoint, IReadOnlyList<string> allowed, uint mode, List<string> created)
+    public Descriptor Create(string mountpoint, IReadOnlyList<string> allowed, List<string> created)
     {
         if (walk.OpenDeepest(mountpoint, out var problem) is not { } reach)
             throw new KernelFailure(problem!.Value.Errno, problem.Value.Message);
@@ -25,13 +24,33 @@ internal sealed class DirectoryKeeper(PathWalk walk)
             if (!allowed.Contains(path))
                 throw new KernelFailure(Errno.ENOENT, $"{path} existed when the mount was prepared and is gone");
             var name = path[(path.LastIndexOf('/') + 1)..];
-            var errno = PathCalls.MakeDirectory(parent.Number, name, mode);
-            if (errno == 0) created.Add(path);
+            var errno = PathCalls.MakeDirectory(parent.Number, name, attributes.Mode);
+            var isNew = errno == 0;
+            if (isNew) created.Add(path);
             else if (errno != Errno.EEXIST) throw new KernelFailure(errno, $"directory {path} cannot be made");
             current = PathWalk.OpenChild(parent, name, out errno)
                 ?? throw new KernelFailure(errno, errno == Errno.ELOOP ? $"{path} has become a symbolic link" : $"{path} cannot be opened");
+            if (!isNew || attributes.Owner is not { } owner) continue;
+            errno = GiveAway(current, owner);
+            if (errno == 0) continue;
+            current.Dispose();
+            throw new KernelFailure(errno, errno == Errno.ESTALE
+                ? $"{path} was replaced by another directory while it was made"
+                : $"{path} cannot be given to {owner.Uid}:{owner.Gid}");
         }
         return current;
+    }
+
+    /// <summary>
+    /// Only what we have just made: who owns the parent may have put another directory in its place, and must not get that
+    /// one's owner changed. ESTALE: it is not ours.
+    /// </summary>
+    private static int GiveAway(Descriptor directory, (uint Uid, uint Gid) owner)
+    {
+        var errno = MountQueryCalls.Describe(directory.Number, out var facts);
+        if (errno != 0) return errno;
+        if (facts.IsMountRoot || facts.Uid != IdentityCalls.EffectiveUser()) return Errno.ESTALE;
+        return PathCalls.ChangeOwner(directory.Number, owner.Uid, owner.Gid);
     }
 
     /// <summary>

@@ -6,125 +6,150 @@ using MountLedger.Linux.Interop;
 namespace MountLedger.Linux;
 
 /// <summary>
-/// Who keeps a mount busy, from /proc alone: nothing here touches the mounted filesystem. Bounded in processes,
-/// descriptors, results and time, because it runs while somebody waits for a failed unmount.
+/// Who keeps a mount busy, found by the mount's id in /proc: nothing here touches the mounted filesystem, which may be the
+/// one that hangs. Bounded in processes, results and time, because it runs while somebody waits for a failed unmount.
 /// </summary>
-internal static class HolderSearch
+internal sealed class HolderSearch
 {
     private const int ProcessesMax = 8192;
-    private const int DescriptorsMax = 1024;
-    private const int MapLinesMax = 4096;
     private const int HoldersMax = 16;
-    private const int BelowShownMax = 8;
+    private const int ShownMax = 8;
+    private const int StuckMax = 4;
     private static readonly TimeSpan TimeMax = TimeSpan.FromMilliseconds(400);
+    private static readonly TimeSpan WaitMax = TimeSpan.FromMilliseconds(800);
+    private static int stuck;
 
-    /// <summary>Processes that use the mount at <paramref name="path"/> whose old id is <paramref name="oldId"/>.</summary>
-    public static ImmutableArray<MountHolder> Find(string path, uint oldId)
+    private readonly Lock gate = new();
+    private readonly List<MountHolder> holders = [];
+    private readonly List<string> others = [];
+    private readonly List<string> notes = [];
+    private bool finished;
+
+    private HolderSearch() { }
+
+    /// <summary>The mount that is searched for.</summary>
+    /// <param name="Path">Where it is; only for what the kernel tells as text alone (loop devices, swap, sockets).</param>
+    /// <param name="OldId">Its id as /proc/PID/fdinfo shows it.</param>
+    /// <param name="UniqueId">Its id for listmount; null on kernels without it.</param>
+    /// <param name="PeerGroup">Under which its copies in other mount namespaces go; 0: it has none.</param>
+    public readonly record struct Target(string Path, uint OldId, ulong? UniqueId, uint DeviceMajor, uint DeviceMinor, ulong PeerGroup);
+
+    /// <summary>The processes, and a text for what is no process (or null).</summary>
+    public readonly record struct Result(ImmutableArray<MountHolder> Holders, string? Others);
+
+    /// <summary>
+    /// Searches on a thread of its own: looking at another process's directory may ask a dead file server (NFS does), and
+    /// then that thread is left behind, at most <see cref="StuckMax"/> of them.
+    /// </summary>
+    public static Result Find(Target target)
     {
-        var clock = Stopwatch.StartNew();
-        var holders = ImmutableArray.CreateBuilder<MountHolder>();
-        foreach (var directory in Enumerate("/proc").Take(ProcessesMax))
-        {
-            if (clock.Elapsed > TimeMax || holders.Count == HoldersMax) break;
-            if (!int.TryParse(Path.GetFileName(directory.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)) continue;
-            if (pid == Environment.ProcessId) continue;
-            var uses = UsesOf(directory, path, oldId, clock);
-            if (uses.Length > 0) holders.Add(new MountHolder(pid, Command(directory), uses));
-        }
-        return holders.ToImmutable();
+        if (Volatile.Read(ref stuck) >= StuckMax) return new Result([], $"not searched for: {StuckMax} earlier searches hang");
+        var search = new HolderSearch();
+        var thread = new Thread(() => search.Run(target)) { IsBackground = true, Name = "holders" };
+        thread.Start();
+        thread.Join(WaitMax);
+        return search.Take(thread);
     }
 
     /// <summary>
-    /// What else keeps it busy, for the message: mounts on top of it or below it, and loop devices over files in it. Null
-    /// when there is nothing.
+    /// Whether this very process has the mount open just now: another request that looks at something in it. That is over
+    /// in a moment and concerns nobody.
     /// </summary>
-    public static string? OtherUses(string path, ulong? mountId)
+    public static bool IsHeldByThisProcess(uint oldId)
+    {
+        foreach (var file in ProcessUses.Entries("/proc/self/fdinfo"))
+            if (ProcessUses.MountIdIn(file) == oldId) return true;
+        return false;
+    }
+
+    private Result Take(Thread thread)
+    {
+        lock (gate)
+        {
+            if (!finished && thread.IsAlive)
+            {
+                Interlocked.Increment(ref stuck);
+                new Thread(() =>
+                {
+                    thread.Join();
+                    Interlocked.Decrement(ref stuck);
+                }) { IsBackground = true, Name = "holders-stuck" }.Start();
+                notes.Add("the search was cut short: looking at a process does not come back");
+            }
+            var all = others.Concat(notes).ToList();
+            return new Result([.. holders], all.Count == 0 ? null : string.Join("; ", all));
+        }
+    }
+
+    private void Run(Target target)
+    {
+        try
+        {
+            Others(target);
+            Processes(target);
+        }
+        finally
+        {
+            lock (gate) finished = true;
+        }
+    }
+
+    private void Processes(Target target)
+    {
+        var clock = Stopwatch.StartNew();
+        var uses = new ProcessUses(target, [target.OldId, .. MountCopies.In(target.PeerGroup)], () => clock.Elapsed > TimeMax);
+        var unseen = 0;
+        var examined = 0;
+        foreach (var directory in ProcessUses.Entries("/proc"))
+        {
+            if (!int.TryParse(Path.GetFileName(directory.AsSpan()), NumberStyles.None, CultureInfo.InvariantCulture, out var pid)) continue;
+            if (pid == Environment.ProcessId) continue;
+            if (clock.Elapsed > TimeMax || holders.Count == HoldersMax || ++examined > ProcessesMax)
+            {
+                Note("there may be more");
+                break;
+            }
+            var found = uses.Of(directory, out var readable);
+            if (!readable) unseen++;
+            if (found.IsEmpty) continue;
+            lock (gate) holders.Add(new MountHolder(pid, ProcessUses.CommandOf(directory), found));
+        }
+        if (unseen > 0) Note($"{unseen} processes may not be looked at");
+        if (holders.Count == 0 && others.Count == 0) Note("no holder can be seen");
+    }
+
+    private void Others(Target target)
     {
         var below = new List<string>();
-        if (mountId is { } id)
+        if (target.UniqueId is { } id)
         {
             var ids = new List<ulong>();
             MountQueryCalls.List(id, 1024, ids);
-            foreach (var child in ids.Take(BelowShownMax))
-                if (MountTable.ById(child)?.Point is { } point) below.Add(point);
+            foreach (var child in ids.Take(ShownMax))
+                if (MountQueryCalls.Look(child, MountQueryCalls.Everything, out var mount) == 0 && mount?.Point is { } point) below.Add(point);
         }
-        var loops = LoopDevices.WithFilesBelow(path).ToList();
-        var texts = new List<string>();
-        if (below.Count > 0) texts.Add($"mounts below it: {string.Join(", ", below)}");
-        if (loops.Count > 0) texts.Add($"loop devices over its files: {string.Join(", ", loops)}");
-        return texts.Count == 0 ? null : string.Join("; ", texts);
-    }
-
-    private static ImmutableArray<string> UsesOf(string process, string path, uint oldId, Stopwatch clock)
-    {
-        var uses = ImmutableArray.CreateBuilder<string>(4);
-        if (IsBelow(PathCalls.ReadLink(process + "/cwd"), path)) uses.Add("cwd");
-        if (IsBelow(PathCalls.ReadLink(process + "/root"), path)) uses.Add("root");
-        if (IsBelow(PathCalls.ReadLink(process + "/exe"), path)) uses.Add("program");
-        if (HasOpen(process, oldId, clock)) uses.Add("open");
-        if (!uses.Contains("program") && HasMapped(process, path, clock)) uses.Add("mapped");
-        return uses.ToImmutable();
-    }
-
-    private static bool HasOpen(string process, uint oldId, Stopwatch clock)
-    {
-        foreach (var file in Enumerate(process + "/fdinfo").Take(DescriptorsMax))
+        else
         {
-            if (clock.Elapsed > TimeMax) return false;
-            try
-            {
-                foreach (var line in File.ReadLines(file))
-                {
-                    if (!line.StartsWith("mnt_id:", StringComparison.Ordinal)) continue;
-                    if (uint.TryParse(line.AsSpan(7).Trim(), out var id) && id == oldId) return true;
-                    break;
-                }
-            }
-            catch (Exception gone) when (gone is IOException or UnauthorizedAccessException) { }
+            below.AddRange(MountInfoReader.Read(out _).Select(entry => entry.Mount.Path)
+                .Where(path => path.StartsWith(target.Path + "/", StringComparison.Ordinal)).Take(ShownMax));
         }
-        return false;
-    }
-
-    private static bool HasMapped(string process, string path, Stopwatch clock)
-    {
-        try
+        var loops = LoopDevices.WithFilesBelow(target.Path).Take(ShownMax).ToList();
+        var swaps = ProcessUses.Lines("/proc/swaps").Skip(1).Select(line => Unescaped(line.Split([' ', '\t'], 2)[0]))
+            .Where(file => file.StartsWith(target.Path + "/", StringComparison.Ordinal)).Take(ShownMax).ToList();
+        lock (gate)
         {
-            foreach (var line in File.ReadLines(process + "/maps").Take(MapLinesMax))
-            {
-                if (clock.Elapsed > TimeMax) return false;
-                var slash = line.IndexOf('/', StringComparison.Ordinal);
-                if (slash > 0 && IsBelow(line[slash..], path)) return true;
-            }
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException) { }
-        return false;
-    }
-
-    private static bool IsBelow(string? used, string path) =>
-        used is not null && used.StartsWith(path, StringComparison.Ordinal)
-        && (used.Length == path.Length || used[path.Length] is '/' or ' ');
-
-    private static string Command(string process)
-    {
-        try
-        {
-            return File.ReadAllText(process + "/comm").TrimEnd('\n');
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return "?";
+            if (below.Count > 0) others.Add($"mounts below it: {string.Join(", ", below)}");
+            if (loops.Count > 0) others.Add($"loop devices over its files: {string.Join(", ", loops)}");
+            if (swaps.Count > 0) others.Add($"swap files: {string.Join(", ", swaps)}");
         }
     }
 
-    private static string[] Enumerate(string directory)
+    private static string Unescaped(string text) =>
+        text.Replace("\\040", " ", StringComparison.Ordinal).Replace("\\011", "\t", StringComparison.Ordinal)
+            .Replace("\\012", "\n", StringComparison.Ordinal).Replace("\\134", "\\", StringComparison.Ordinal);
+
+    private void Note(string text)
     {
-        try
-        {
-            return Directory.GetFileSystemEntries(directory);
-        }
-        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
-        {
-            return [];
-        }
+        lock (gate) notes.Add(text);
     }
 }

@@ -8,14 +8,11 @@ namespace MountLedger.Linux;
 /// runs this; the agent reaches it through <see cref="WorkerMountHost"/>. Safe for many threads, as long as no two work on
 /// the same mountpoint.
 /// </summary>
-internal sealed class MountOperations(IReadOnlyList<string> roots, uint directoryMode = MountOperations.DirectoryModeDefault)
+internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null)
 {
-    /// <summary>rwxr-xr-x</summary>
-    public const uint DirectoryModeDefault = 0b111_101_101;
-
     private const int PreparedMax = 1024;
     private readonly PathWalk walk = new(roots);
-    private readonly DirectoryKeeper directories = new(new PathWalk(roots));
+    private readonly DirectoryKeeper directories = new(new PathWalk(roots), directoryAttributes ?? DirectoryAttributes.Default);
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
 
     private sealed record Prepared(Descriptor Mount, MountPlan Plan, string Mountpoint, ulong? MountId) : IDisposable
@@ -82,7 +79,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
             var created = new List<string>();
             try
             {
-                using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, directoryMode, created);
+                using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, created);
                 AttachTo(ours, leaf);
                 return new AttachResult.Attached(ours.MountId, [.. created]);
             }
@@ -106,7 +103,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         var tried = $"unmount {order.Mountpoint}";
         try
         {
-            var unmounted = TakeAway(order);
+            var unmounted = TakeAwayUnlessWeHoldIt(order);
             var removed = directories.Remove(order.Mountpoint, order.DirectoriesToRemove);
             return unmounted ? new UnmountResult.Unmounted([.. removed]) : new UnmountResult.NotMounted([.. removed]);
         }
@@ -127,16 +124,54 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         // Two real directories can be swapped between look-up and attach, and a stranger can mount there in the same moment:
         // what counts is where the mount has come to be.
         if (ours.MountId is not { } id) return;
-        var now = MountTable.ById(id);
+        MountQueryCalls.MountFacts? now;
+        try
+        {
+            now = MountTable.ById(id);
+        }
+        catch (KernelFailure unseen)
+        {
+            throw new KernelFailure(unseen.Number, $"{unseen.Message}, and where it came to be is not known: {TakeBack(ours)}");
+        }
         if (now is null || (now.Point == ours.Mountpoint && (below.MountId is null || now.ParentId == below.MountId))) return;
-
-        // Through our own descriptor this is exactly our mount, wherever it went; lazily, because the descriptor uses it.
-        errno = MountCalls.Unmount($"/proc/self/fd/{ours.Mount.Number}", MountCalls.MNT_DETACH);
-        var outcome = errno == 0 ? "it was taken away again" : $"taking it away failed with {Errno.Name(errno)}";
         throw new KernelFailure(
             Errno.ESTALE, now.Point != ours.Mountpoint
-                ? $"the directories were moved while it was attached, it came to be at {now.Point}: {outcome}"
-                : $"another mount came first and would have been covered: {outcome}");
+                ? $"the directories were moved while it was attached, it came to be at {now.Point}: {TakeBack(ours)}"
+                : $"another mount came first and would have been covered: {TakeBack(ours)}");
+    }
+
+    /// <summary>Through our own descriptor this is exactly our mount, wherever it went; lazily, because the descriptor uses it.</summary>
+    private static string TakeBack(Prepared ours)
+    {
+        var path = $"/proc/self/fd/{ours.Mount.Number}";
+        var errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
+        if (errno != 0) errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
+        return errno == 0 ? "it was taken away again" : throw new TakingBackFailed(errno);
+    }
+
+    /// <summary>A mount is somewhere where it should not be, and stays there: nobody may call that a failure without effect.</summary>
+    private sealed class TakingBackFailed(int errno) : Exception($"a mount in the wrong place could not be taken away again: {Errno.Name(errno)}");
+
+    /// <summary>
+    /// Another request of this process that looks at something in the mount (a status, a mount below it) holds it for a
+    /// moment. Nobody outside is told that it is busy because of us.
+    /// </summary>
+    private bool TakeAwayUnlessWeHoldIt(UnmountOrder order)
+    {
+        const int AttemptsMax = 20;
+        const int PauseMs = 2;
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return TakeAway(order);
+            }
+            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax && TargetOf(order) is { } target
+                && HolderSearch.IsHeldByThisProcess(target.OldId))
+            {
+                Thread.Sleep(PauseMs);
+            }
+        }
     }
 
     /// <returns>False: it was gone before.</returns>
@@ -145,7 +180,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         using var parent = walk.OpenParent(order.Mountpoint, out var leafName, out var problem);
         if (parent is null)
         {
-            if (order.MountId is { } lost && MountTable.ById(lost) is { } elsewhere) throw Moved(order, elsewhere);
+            if (order.MountId is { } lost && MountTable.ById(lost) is { } elsewhere) throw OutOfReach(order, elsewhere, problem!.Value.Message);
             if (problem!.Value.Errno is Errno.ENOENT or Errno.ENOTDIR or Errno.ELOOP) return false;
             throw new KernelFailure(problem.Value.Errno, problem.Value.Message);
         }
@@ -154,8 +189,8 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         if (order.MountId is { } id && (top is null || top.Value.MountId != id))
         {
             if (MountTable.ById(id) is not { } other) return false;
-            if (other.Point != order.Mountpoint) throw Moved(order, other);
-            throw new KernelFailure(Errno.EBUSY, "another mount covers it: that one has to go first");
+            if (top is null || other.Point != order.Mountpoint) throw OutOfReach(order, other, "the path does not lead to it");
+            throw new KernelFailure(Errno.EBUSY, $"another mount covers it ({Named(top.Value)}): that one has to go first");
         }
         if (top is null) return false;
         if (order is { Mode: UnmountMode.Lazy, Recursive: false } && top.Value.MountId is { } own)
@@ -197,18 +232,35 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, uint director
         return facts.IsMountRoot ? facts : null;
     }
 
-    private static KernelFailure Moved(UnmountOrder order, MountQueryCalls.MountFacts now) =>
-        new(Errno.EINVAL, $"the mount that was made at {order.Mountpoint} is now at {now.Point}: unmount it there by hand");
+    /// <summary>The mount exists, and its path does not lead to it.</summary>
+    private static KernelFailure OutOfReach(UnmountOrder order, MountQueryCalls.MountFacts now, string why) => now.Point == order.Mountpoint
+        ? new(Errno.EAGAIN, $"the mount is there, but {why}: something is changing the path or covers it")
+        : new(Errno.EINVAL, $"the mount that was made at {order.Mountpoint} is now at {now.Point ?? "a place that cannot be reached"}: unmount it there by hand");
+
+    private static string Named(MountQueryCalls.FileFacts top) =>
+        top.MountId is { } id && MountTable.ById(id) is { } facts ? $"{facts.FsType} {facts.Source}" : "of an unknown kind";
 
     private static KernelError WithHolders(KernelError error, UnmountOrder order)
     {
-        var facts = order.MountId is { } id ? MountTable.ById(id) : null;
-        var holders = facts is null ? [] : HolderSearch.Find(order.Mountpoint, facts.OldId);
+        if (TargetOf(order) is not { } target) return error;
+        var (holders, others) = HolderSearch.Find(target);
         var text = error.Message;
         if (holders.Length > 0)
             text += $"; held by {string.Join(", ", holders.Select(holder => $"{holder.Command} (pid {holder.Pid}: {string.Join(' ', holder.Uses)})"))}";
-        if (HolderSearch.OtherUses(order.Mountpoint, order.MountId) is { } others) text += $"; {others}";
+        if (others is not null) text += $"; {others}";
         return error with { Message = text, Holders = holders };
+    }
+
+    /// <summary>The mount of an order, for a search; null when it cannot be told which one that is.</summary>
+    private static HolderSearch.Target? TargetOf(UnmountOrder order)
+    {
+        if (order.MountId is { } id)
+        {
+            return MountQueryCalls.Look(id, MountQueryCalls.Everything, out var facts) == 0 && facts is not null
+                ? new(order.Mountpoint, facts.OldId, id, facts.DeviceMajor, facts.DeviceMinor, facts.PeerGroup) : null;
+        }
+        return MountTable.ByPath(order.Mountpoint) is [var top, ..]
+            ? new(order.Mountpoint, (uint)top.Mount.OldId, top.Mount.MountId, top.DeviceMajor, top.DeviceMinor, PeerGroup: 0) : null;
     }
 
     private static Observation Compared(List<MountTable.Found> mounts, bool exists, MountSpec? wanted) =>

@@ -25,7 +25,10 @@ internal static class MountTable
         var stack = new List<Found>();
         for (var id = top; stack.Count < StackDepthMax;)
         {
-            if (MountQueryCalls.Look(id, MountQueryCalls.Everything, out var mount) != 0 || mount is null || (stack.Count > 0 && mount.Point != path)) break;
+            var errno = LookTwice(id, out var mount);
+            // That it cannot be asked for does not mean that it is not there.
+            if (errno is not (0 or Errno.ENOENT)) return ByPath(path);
+            if (mount is null || (stack.Count > 0 && mount.Point != path)) break;
             stack.Add(Observed(mount));
             // A stacked mount hangs on the root of the one below it.
             if (mount.ParentId == id) break;
@@ -39,8 +42,20 @@ internal static class MountTable
         Stacked([.. MountInfoReader.Read(out _).Where(entry => entry.Mount.Path == path)]);
 
     /// <summary>The mount with this unique id; null when it is gone (or the kernel has no such ids).</summary>
-    public static MountQueryCalls.MountFacts? ById(ulong id) =>
-        MountQueryCalls.Look(id, MountQueryCalls.Everything, out var facts) == 0 ? facts : null;
+    /// <exception cref="KernelFailure">The kernel cannot tell: it may be there or not.</exception>
+    public static MountQueryCalls.MountFacts? ById(ulong id) => LookTwice(id, out var facts) switch
+    {
+        0 => facts,
+        Errno.ENOENT or Errno.ENOSYS or Errno.EINVAL => null,
+        var errno => throw new KernelFailure(errno, "statmount: it cannot be told whether the mount is there"),
+    };
+
+    /// <summary>Looking changes nothing, so what fails for a moment (memory, a signal) is asked once more.</summary>
+    private static int LookTwice(ulong id, out MountQueryCalls.MountFacts? facts)
+    {
+        var errno = MountQueryCalls.Look(id, MountQueryCalls.Everything, out facts);
+        return errno is 0 or Errno.ENOENT or Errno.ENOSYS ? errno : MountQueryCalls.Look(id, MountQueryCalls.Everything, out facts);
+    }
 
     /// <summary>What a bind mount of this directory would show: the device and the path within its filesystem.</summary>
     /// <returns>Null when the directory cannot be opened without following a link.</returns>

@@ -13,17 +13,18 @@ public static class WorkerEntry
     internal const string ChannelFlag = "--channel-fd";
     internal const string RootFlag = "--root";
     internal const string DirectoryModeFlag = "--directory-mode";
+    internal const string DirectoryOwnerFlag = "--directory-owner";
 
     /// <summary>Operations that can run at once; a request beyond that waits in the agent.</summary>
     internal const int ThreadsMax = 16;
 
     /// <summary>
-    /// Runs the worker until its channel ends: <c>--channel-fd N --root DIR… [--directory-mode 0755]</c>.
+    /// Runs the worker until its channel ends: <c>--channel-fd N --root DIR… [--directory-mode 0755] [--directory-owner UID:GID]</c>.
     /// </summary>
     /// <returns>2 for bad arguments; otherwise the process ends without returning.</returns>
     public static Task<int> RunAsync(string[] args)
     {
-        if (!TryParse(args, out var channelNumber, out var roots, out var directoryMode))
+        if (!TryParse(args, out var channelNumber, out var roots, out var directories))
         {
             Console.Error.WriteLine($"worker: expected {ChannelFlag} N {RootFlag} DIR… (it is started by the agent, not by hand)");
             return Task.FromResult(2);
@@ -38,7 +39,7 @@ public static class WorkerEntry
         PathCalls.ClearUmask();
 
         var channel = new WorkerChannel(new Descriptor(channelNumber));
-        var service = new WorkerService(channel, new MountOperations(roots, directoryMode));
+        var service = new WorkerService(channel, new MountOperations(roots, directories));
         service.Start(ThreadsMax);
 
         // The other end is gone: at once, whatever the threads are doing. What was in flight is unknown to the next agent,
@@ -49,9 +50,9 @@ public static class WorkerEntry
         return Task.FromResult(0);
     }
 
-    private static bool TryParse(string[] args, out int channel, out List<string> roots, out uint directoryMode)
+    private static bool TryParse(string[] args, out int channel, out List<string> roots, out DirectoryAttributes directories)
     {
-        (channel, roots, directoryMode) = (-1, [], MountOperations.DirectoryModeDefault);
+        (channel, roots, directories) = (-1, [], DirectoryAttributes.Default);
         for (var i = 0; i + 1 < args.Length; i += 2)
         {
             var value = args[i + 1];
@@ -59,18 +60,11 @@ public static class WorkerEntry
             {
                 case ChannelFlag when int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out channel): break;
                 case RootFlag when value.StartsWith('/'): roots.Add(value); break;
-                case DirectoryModeFlag when TryOctal(value, out directoryMode): break;
+                case DirectoryModeFlag when DirectoryAttributes.TryMode(value, out var mode): directories = directories with { Mode = mode }; break;
+                case DirectoryOwnerFlag when DirectoryAttributes.TryOwner(value, out var owner): directories = directories with { Owner = owner }; break;
                 default: return false;
             }
         }
         return args.Length % 2 == 0 && channel >= 0 && roots.Count > 0;
-    }
-
-    private static bool TryOctal(string text, out uint value)
-    {
-        value = 0;
-        if (text.Length is 0 or > 5 || text.Any(digit => digit is < '0' or > '7')) return false;
-        value = Convert.ToUInt32(text, 8);
-        return true;
     }
 }

@@ -23,8 +23,8 @@ public sealed record WorkerOptions(
     /// <summary>Workers that were given up and that the kernel does not let go of; with that many, new operations are refused.</summary>
     public int WrittenOffMax { get; init; } = 8;
 
-    /// <summary>Permission bits of directories that are made for mountpoints.</summary>
-    public uint DirectoryMode { get; init; } = MountOperations.DirectoryModeDefault;
+    /// <summary>Mode and owner of directories that are made for mountpoints.</summary>
+    public DirectoryAttributes Directories { get; init; } = DirectoryAttributes.Default;
 
     public ILogger Logger { get; init; } = NullLogger.Instance;
 

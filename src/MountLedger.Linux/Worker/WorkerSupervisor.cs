@@ -186,7 +186,8 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
         {
             List<string> arguments = [.. options.PrefixArguments, WorkerEntry.ChannelFlag, ChannelInChild.ToString(CultureInfo.InvariantCulture)];
             foreach (var root in options.Roots) arguments.AddRange([WorkerEntry.RootFlag, root]);
-            arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(options.DirectoryMode, 8)]);
+            arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(options.Directories.Mode, 8)]);
+            if (options.Directories.Owner is { } owner) arguments.AddRange([WorkerEntry.DirectoryOwnerFlag, $"{owner.Uid}:{owner.Gid}"]);
             errno = ProcessCalls.Spawn(options.FileName, arguments, CleanEnvironment(), theirs.Number, ChannelInChild, out var pid);
             if (errno != 0)
             {

@@ -17,7 +17,7 @@ public abstract record Decision
 /// ledger knows of none, compared with the wanted spec; <paramref name="HiddenDescendant"/>: a managed mountpoint below.
 /// </summary>
 public sealed record DecisionContext(
-    string BootId, bool HostIsUp = true, string? HostDownReason = null, ObservedMount? Occupant = null,
+    KernelIdentity Kernel, bool HostIsUp = true, string? HostDownReason = null, ObservedMount? Occupant = null,
     string? HiddenDescendant = null);
 
 /// <summary>
@@ -85,7 +85,7 @@ public static class MountDecider
             return Reject(new Rejection.ForeignMount(
                 state.Mountpoint, $"{occupant.FsType} {occupant.Source}", occupant.Differences ?? ["source"]));
         }
-        var adopted = new MountEvent.MountAdopted(context.BootId, occupant.MountId);
+        var adopted = new MountEvent.MountAdopted(context.Kernel.BootId, context.Kernel.MountNamespaceId, occupant.MountId);
         return state.Drift.ContainsKey(DriftKind.Foreign)
             ? Accept(requested, added, adopted, new MountEvent.DriftResolved(DriftKind.Foreign, "adopted"))
             : Accept(requested, added, adopted);

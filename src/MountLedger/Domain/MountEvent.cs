@@ -32,24 +32,25 @@ public abstract record MountEvent : LedgerEvent
     /// one before attaching; <paramref name="DirectoriesToCreate"/>: what will be created for it, outermost first.
     /// </summary>
     public sealed record MountStarted(
-        long Generation, string BootId, ulong? MountId, ImmutableArray<string> DirectoriesToCreate) : MountEvent;
+        long Generation, string BootId, ulong MountNamespaceId, ulong? MountId, ImmutableArray<string> DirectoriesToCreate) : MountEvent;
 
     /// <summary>The mount holds. <paramref name="DirectoriesCreated"/> are ours to remove (rule 6), outermost first.</summary>
-    public sealed record Mounted(string BootId, ulong? MountId, ImmutableArray<string> DirectoriesCreated) : MountEvent;
+    public sealed record Mounted(
+        string BootId, ulong MountNamespaceId, ulong? MountId, ImmutableArray<string> DirectoriesCreated) : MountEvent;
 
     /// <summary>The mount failed; <paramref name="RetryAt"/> is when it is tried again if somebody still wants it.</summary>
     public sealed record MountFailed(
         string Errno, string Message, bool Transient, int Attempt, DateTimeOffset? RetryAt) : MountEvent;
 
     /// <summary>A mount that was there already and matches the spec is taken over; it will be released, not unmounted.</summary>
-    public sealed record MountAdopted(string BootId, ulong? MountId) : MountEvent;
+    public sealed record MountAdopted(string BootId, ulong MountNamespaceId, ulong? MountId) : MountEvent;
 
     /// <summary>A pending unmount was called off because somebody attached (rule 8).</summary>
     public sealed record MountKept : MountEvent;
 
     public sealed record UnmountRequested(UnmountMode Mode) : MountEvent;
 
-    public sealed record UnmountStarted(UnmountMode Mode, string? BootId, ulong? MountId) : MountEvent;
+    public sealed record UnmountStarted(UnmountMode Mode, string? BootId, ulong? MountNamespaceId, ulong? MountId) : MountEvent;
 
     /// <summary><paramref name="Released"/>: an adopted mount was let go without an unmount.</summary>
     public sealed record Unmounted(bool Released, ImmutableArray<string> DirectoriesRemoved) : MountEvent;

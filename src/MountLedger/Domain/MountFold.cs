@@ -21,13 +21,13 @@ internal static class MountFold
         MountEvent.MountStarted e => state with
         {
             Operation = new Operation(
-                OperationKind.Mount, state.Version + 1, e.Generation, state.Spec, e.BootId, e.MountId, UnmountMode.Normal,
+                OperationKind.Mount, state.Version + 1, e.Generation, state.Spec, e.BootId, e.MountNamespaceId, e.MountId, UnmountMode.Normal,
                 e.DirectoriesToCreate),
         },
         MountEvent.Mounted e => Finished(state) is var done && state.WantedOrStartedSpec() is { } spec
             ? Confirmed(done with
             {
-                Kernel = new KernelMount(e.BootId, e.MountId, spec, Adopted: false),
+                Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: false),
                 OwnedDirectories = Union(state.OwnedDirectories, e.DirectoriesCreated),
                 Error = null,
                 UncertainInARow = 0,
@@ -42,7 +42,7 @@ internal static class MountFold
         }),
         MountEvent.MountAdopted e when state.Spec is { } spec => Confirmed(Finished(state) with
         {
-            Kernel = new KernelMount(e.BootId, e.MountId, spec, Adopted: true),
+            Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: true),
             UnmountWanted = null,
             Error = null,
         }),
@@ -51,7 +51,7 @@ internal static class MountFold
         MountEvent.UnmountStarted e => state with
         {
             Operation = new Operation(
-                OperationKind.Unmount, state.Version + 1, state.Generation, state.Kernel?.Spec, e.BootId, e.MountId, e.Mode, []),
+                OperationKind.Unmount, state.Version + 1, state.Generation, state.Kernel?.Spec, e.BootId, e.MountNamespaceId, e.MountId, e.Mode, []),
         },
         MountEvent.Unmounted e => Gone(Finished(state) with { Error = null, Released = e.Released, UncertainInARow = 0 }, e.DirectoriesRemoved),
         MountEvent.UnmountFailed e => Finished(state) with

@@ -99,16 +99,26 @@ public sealed record MountState
             : this with { Version = recorded.Version, UpdatedAt = recorded.At };
 }
 
-/// <summary>A mount in the kernel: identified by boot and unique id; <paramref name="Spec"/> is what it was made with.</summary>
-public sealed record KernelMount(string BootId, ulong? MountId, MountSpec Spec, bool Adopted);
+/// <summary>
+/// A mount in the kernel: identified by boot, mount namespace and unique id; <paramref name="Spec"/> is what it was made with.
+/// </summary>
+public sealed record KernelMount(string BootId, ulong MountNamespaceId, ulong? MountId, MountSpec Spec, bool Adopted)
+{
+    /// <summary>It was made in this boot and namespace, so that its id says something about the mounts that are there.</summary>
+    public bool IsOf(KernelIdentity identity) => BootId == identity.BootId && MountNamespaceId == identity.MountNamespaceId;
+}
 
 /// <summary>
 /// An operation in flight, identified by the version of its start event. <paramref name="Generation"/> and
 /// <paramref name="Spec"/>: what a mount is being made with, as the wanted spec may change meanwhile.
 /// </summary>
 public sealed record Operation(
-    OperationKind Kind, long StartedAtVersion, long Generation, MountSpec? Spec, string? BootId, ulong? MountId,
-    UnmountMode Mode, ImmutableArray<string> Directories);
+    OperationKind Kind, long StartedAtVersion, long Generation, MountSpec? Spec, string? BootId, ulong? MountNamespaceId,
+    ulong? MountId, UnmountMode Mode, ImmutableArray<string> Directories)
+{
+    /// <summary>It was begun in this boot and namespace.</summary>
+    public bool IsOf(KernelIdentity identity) => BootId == identity.BootId && MountNamespaceId == identity.MountNamespaceId;
+}
 
 /// <summary>
 /// The last failure; <paramref name="Attempt"/> counts from 1 and sets the backoff; <paramref name="AtVersion"/>: the

@@ -20,12 +20,12 @@ public static class OutcomeRules
 
     /// <summary>The mount holds; what was reported missing is no longer.</summary>
     public static ImmutableArray<MountEvent> Mounted(
-        MountState state, string bootId, ulong? mountId, ImmutableArray<string> directoriesCreated) =>
-        [new MountEvent.Mounted(bootId, mountId, directoriesCreated), .. Repaired(state)];
+        MountState state, KernelIdentity kernel, ulong? mountId, ImmutableArray<string> directoriesCreated) =>
+        [new MountEvent.Mounted(kernel.BootId, kernel.MountNamespaceId, mountId, directoriesCreated), .. Repaired(state)];
 
-    public static ImmutableArray<MountEvent> Adopted(MountState state, string bootId, ulong? mountId) =>
+    public static ImmutableArray<MountEvent> Adopted(MountState state, KernelIdentity kernel, ulong? mountId) =>
     [
-        new MountEvent.MountAdopted(bootId, mountId), .. Repaired(state),
+        new MountEvent.MountAdopted(kernel.BootId, kernel.MountNamespaceId, mountId), .. Repaired(state),
         .. state.Drift.ContainsKey(DriftKind.Foreign) ? [new MountEvent.DriftResolved(DriftKind.Foreign, "adopted")] : ImmutableArray<MountEvent>.Empty,
     ];
 
@@ -78,7 +78,7 @@ public static class OutcomeRules
             OperationKind.Mount when ours is null && again => MountFailed(state, NoOutcome(state, operation), now),
             OperationKind.Unmount when ours is not null && again => UnmountFailed(state, NoOutcome(state, operation), now),
             OperationKind.Unmount when ours is null => [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])],
-            OperationKind.Mount when ours is not null => Mounted(state, identity.BootId, ours.MountId, operation.Directories),
+            OperationKind.Mount when ours is not null => Mounted(state, identity, ours.MountId, operation.Directories),
             _ when ours is not null => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Mounted, null)],
             _ =>
             [
@@ -98,11 +98,11 @@ public static class OutcomeRules
 
     /// <summary>
     /// The mount of this operation among what is at its path, however deep in a stack. Without unique ids (older
-    /// kernels), one that was made in this boot and matches the spec.
+    /// kernels), one that was made in this boot and namespace and matches the spec.
     /// </summary>
     public static ObservedMount? OursAmong(Observation found, Operation operation, KernelIdentity identity)
     {
-        if (operation.BootId != identity.BootId) return null;
+        if (!operation.IsOf(identity)) return null;
         return operation.MountId is { } id
             ? found.Mounts.FirstOrDefault(mount => mount.MountId == id)
             : found.Mounts.FirstOrDefault(mount => mount.Matches);

@@ -314,7 +314,7 @@ public sealed class CommandHandler(
     private static bool MayBeThereAlready(Decision decision) => decision is Decision.Reject { Rejection: Rejection.WouldHide };
 
     private DecisionContext Context(MountState state) => new(
-        host.Identity.BootId, hostSwitch.IsUp, hostSwitch.State.DownReason,
+        host.Identity, hostSwitch.IsUp, hostSwitch.State.DownReason,
         HiddenDescendant: live.DescendantsOf(state.Mountpoint).FirstOrDefault(below => below.Phase != Phase.Absent)?.Mountpoint);
 
     private static StoredRequest? RowOf(MountCommand command, MountState state, ImmutableArray<MountEvent> events) =>

@@ -84,11 +84,11 @@ public sealed class MountOperator(
 
     /// <summary>The start event of a prepared mount.</summary>
     public MountEvent.MountStarted Started(PreparedMount prepared, long generation) =>
-        new(generation, host.Identity.BootId, prepared.MountId, prepared.DirectoriesToCreate);
+        new(generation, host.Identity.BootId, host.Identity.MountNamespaceId, prepared.MountId, prepared.DirectoriesToCreate);
 
     /// <summary>The start event of the unmount that <paramref name="state"/> wants.</summary>
     public static MountEvent.UnmountStarted UnmountStarted(MountState state) =>
-        new(state.UnmountWanted ?? UnmountMode.Normal, state.Kernel?.BootId, state.Kernel?.MountId);
+        new(state.UnmountWanted ?? UnmountMode.Normal, state.Kernel?.BootId, state.Kernel?.MountNamespaceId, state.Kernel?.MountId);
 
     private async Task<bool> MountAsync(MountState state, AppendOrigin origin)
     {
@@ -107,7 +107,7 @@ public sealed class MountOperator(
             case PrepareResult.Occupied { Found.Top: { Matches: true } found }:
                 return await RecordAsync(
                     state, newest => StillWants(newest, state)
-                        ? OutcomeRules.Adopted(newest, host.Identity.BootId, found.MountId) : [],
+                        ? OutcomeRules.Adopted(newest, host.Identity, found.MountId) : [],
                     origin);
 
             case PrepareResult.Occupied { Found.Top: var found }:
@@ -179,7 +179,7 @@ public sealed class MountOperator(
         return await OutcomeAsync(state, operation, origin, newest => result switch
         {
             AttachResult.Attached attached => OutcomeRules.Mounted(
-                newest, host.Identity.BootId, attached.MountId, attached.DirectoriesCreated),
+                newest, host.Identity, attached.MountId, attached.DirectoriesCreated),
             AttachResult.Failed f => OutcomeRules.MountFailed(newest, f.Error, time.GetUtcNow()),
             _ => Uncertain(newest, operation, ((AttachResult.Unknown)result).Reason),
         });
@@ -285,7 +285,7 @@ public sealed class MountOperator(
     /// </summary>
     public ImmutableArray<MountEvent> MountNeverStarted(MountState state, KernelError error) =>
     [
-        new MountEvent.MountStarted(state.Generation, host.Identity.BootId, MountId: null, DirectoriesToCreate: []),
+        new MountEvent.MountStarted(state.Generation, host.Identity.BootId, host.Identity.MountNamespaceId, MountId: null, DirectoriesToCreate: []),
         .. OutcomeRules.MountFailed(state, error, time.GetUtcNow()),
     ];
 

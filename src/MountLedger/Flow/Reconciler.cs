@@ -71,8 +71,8 @@ public sealed class Reconciler(
                 : [];
         }
 
-        var thisBoot = kernel.BootId == host.Identity.BootId;
-        if (thisBoot && kernel.MountId is { } id && byId.TryGetValue(id, out var ours))
+        var here = kernel.IsOf(host.Identity);
+        if (here && kernel.MountId is { } id && byId.TryGetValue(id, out var ours))
         {
             if (ours.Path == state.Mountpoint) return Resolved(state, DriftKind.Moved);
             // A moved mount is not missing: mounting again would leave two.
@@ -80,11 +80,11 @@ public sealed class Reconciler(
                 ? [] : [new MountEvent.DriftDetected(DriftKind.Moved, $"now at {ours.Path}")];
         }
         // Without unique ids what is at the path must do; the executor compares it by meaning before it acts.
-        if (thisBoot && kernel.MountId is null && byPath[state.Mountpoint].Any()) return [];
+        if (here && kernel.MountId is null && byPath[state.Mountpoint].Any()) return [];
 
         // Nobody wanted it any more: that somebody else (or a reboot) took it away is the end of it.
-        if (state.Attachments.IsEmpty) return [new MountEvent.OperationSettled(OperationKind.Unmount, SettledAs.Absent, Why(thisBoot, null))];
-        return [new MountEvent.DriftDetected(DriftKind.Missing, Why(thisBoot, byPath[state.Mountpoint].LastOrDefault()))];
+        if (state.Attachments.IsEmpty) return [new MountEvent.OperationSettled(OperationKind.Unmount, SettledAs.Absent, Why(kernel, null))];
+        return [new MountEvent.DriftDetected(DriftKind.Missing, Why(kernel, byPath[state.Mountpoint].LastOrDefault()))];
     }
 
     /// <summary>Mounts strictly below a root that no present mountpoint accounts for; what a recursive bind brought along is part of it.</summary>
@@ -109,11 +109,12 @@ public sealed class Reconciler(
     private static ImmutableArray<MountEvent> Resolved(MountState state, DriftKind kind) =>
         state.Drift.ContainsKey(kind) ? [new MountEvent.DriftResolved(kind, "back in place")] : [];
 
-    private static string Why(bool thisBoot, ObservedMount? instead) => (thisBoot, instead) switch
+    private string Why(KernelMount kernel, ObservedMount? instead) => instead switch
     {
-        (false, _) => "the machine was rebooted",
-        (true, null) => "unmounted by somebody else",
-        (true, { } other) => $"unmounted by somebody else, who mounted {Describe(other)} instead",
+        _ when kernel.BootId != host.Identity.BootId => "the machine was rebooted",
+        _ when !kernel.IsOf(host.Identity) => "it was made in another mount namespace than the one that is served now",
+        null => "unmounted by somebody else",
+        _ => $"unmounted by somebody else, who mounted {Describe(instead)} instead",
     };
 
     private static string Describe(ObservedMount mount) => $"{mount.FsType} {mount.Source}";

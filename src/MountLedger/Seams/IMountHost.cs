@@ -42,7 +42,10 @@ public interface IMountHost
     Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken);
 }
 
-/// <summary><paramref name="BootId"/>: /proc/sys/kernel/random/boot_id; <paramref name="MountNamespaceId"/>: inode or id of the namespace.</summary>
+/// <summary>
+/// Which mounts an id speaks of. <paramref name="BootId"/>: /proc/sys/kernel/random/boot_id; <paramref name="MountNamespaceId"/>: the
+/// namespace's unique id, on kernels without those its inode number.
+/// </summary>
 public sealed record KernelIdentity(string BootId, ulong MountNamespaceId);
 
 /// <summary>

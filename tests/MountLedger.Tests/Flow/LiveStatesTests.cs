@@ -183,7 +183,7 @@ public sealed class LiveStatesTests
     private static MountState Absent(string path, long version) => MountState.Initial(new StreamKey("host-1", path)) with { Version = version };
 
     private static MountState Present(string path, long version) =>
-        Absent(path, version) with { Kernel = new KernelMount("boot-1", 7, new MountSpec("tmpfs", "tmpfs", []), Adopted: false) };
+        Absent(path, version) with { Kernel = new KernelMount("boot-1", 1, 7, new MountSpec("tmpfs", "tmpfs", []), Adopted: false) };
 
     private long? VersionOf(string path) => _live.TryGet(path, out var state) ? state.Version : null;
 }

@@ -12,18 +12,20 @@ internal static class Examples
 
     private const string Boot = "7b3c9d2e-1f4a-4c58-9e60-2a7d8c1b5f03";
 
+    private const ulong Namespace = 4_026_531_841;
+
     public static IReadOnlyList<LedgerEvent> All { get; } =
     [
         new MountEvent.MountRequested("/srv/größe.img", "ext4", ["nodev", "nosuid", "ro"], 3),
         new MountEvent.AttachmentAdded("vol-1", "vm <1> & 'ä'", OnFailure.Retry),
         new MountEvent.AttachmentRemoved("vol-1", "vm-1", RemovalReason.MountFailed),
-        new MountEvent.MountStarted(3, Boot, 9_007_199_254_740_993, ["/srv/ml/a", "/srv/ml/a/b"]),
-        new MountEvent.Mounted(Boot, 2_147_483_655, ["/srv/ml/a"]),
+        new MountEvent.MountStarted(3, Boot, Namespace, 9_007_199_254_740_993, ["/srv/ml/a", "/srv/ml/a/b"]),
+        new MountEvent.Mounted(Boot, Namespace, 2_147_483_655, ["/srv/ml/a"]),
         new MountEvent.MountFailed("EIO", "mount /dev/sda1 at /srv/ml/a: EIO", true, 2, At),
-        new MountEvent.MountAdopted(Boot, null),
+        new MountEvent.MountAdopted(Boot, Namespace, null),
         new MountEvent.MountKept(),
         new MountEvent.UnmountRequested(UnmountMode.Lazy),
-        new MountEvent.UnmountStarted(UnmountMode.Normal, Boot, 2_147_483_655),
+        new MountEvent.UnmountStarted(UnmountMode.Normal, Boot, Namespace, 2_147_483_655),
         new MountEvent.Unmounted(false, ["/srv/ml/a"]),
         new MountEvent.UnmountFailed("EBUSY", "busy", true, [new MountHolder(4711, "sleep", ["cwd", "open"])], 1, At),
         new MountEvent.OperationUncertain(OperationKind.Mount, "the worker died"),

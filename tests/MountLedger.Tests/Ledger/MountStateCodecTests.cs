@@ -65,6 +65,7 @@ public sealed class MountStateCodecTests
         var paths = Gen.Elements<ImmutableArray<string>>([], ["/srv/ml/a"], ["/srv/ml/a", "/srv/ml/a/b"]);
         var options = Gen.Elements<ImmutableArray<string>>([], ["nodev", "nosuid"], ["lowerdir=/a:/b", "ro"]);
         var mountId = Gen.Elements<ulong?>(null, 0, 2_147_483_655, ulong.MaxValue);
+        var namespaceId = Gen.Elements<ulong>(0, 4_026_531_841, ulong.MaxValue);
         var number = Gen.Choose(0, 5);
         var retry = Gen.Elements<DateTimeOffset?>(null, Start, Start.AddMicroseconds(123_457));
         var yes = Gen.Elements(true, false);
@@ -87,18 +88,26 @@ public sealed class MountStateCodecTests
                    from reason in Gen.Elements(Enum.GetValues<RemovalReason>())
                    select new MountEvent.AttachmentRemoved(volume, consumer, reason)),
             Events(from generation in number
+                   from ns in namespaceId
                    from id in mountId
                    from create in paths
-                   select new MountEvent.MountStarted(generation, "boot-1", id, create)),
-            Events(from id in mountId from created in paths select new MountEvent.Mounted("boot-1", id, created)),
+                   select new MountEvent.MountStarted(generation, "boot-1", ns, id, create)),
+            Events(from ns in namespaceId
+                   from id in mountId
+                   from created in paths
+                   select new MountEvent.Mounted("boot-1", ns, id, created)),
             Events(from attempt in number
                    from at in retry
                    from transient in yes
                    select new MountEvent.MountFailed("EIO", "failed", transient, attempt, at)),
-            Events(from id in mountId select new MountEvent.MountAdopted("boot-2", id)),
+            Events(from ns in namespaceId from id in mountId select new MountEvent.MountAdopted("boot-2", ns, id)),
             Gen.Constant<MountEvent>(new MountEvent.MountKept()),
             Events(from how in mode select new MountEvent.UnmountRequested(how)),
-            Events(from how in mode from boot in maybe from id in mountId select new MountEvent.UnmountStarted(how, boot, id)),
+            Events(from how in mode
+                   from boot in maybe
+                   from ns in namespaceId
+                   from id in mountId
+                   select new MountEvent.UnmountStarted(how, boot, ns, id)),
             Events(from released in yes from removed in paths select new MountEvent.Unmounted(released, removed)),
             Events(from busy in holders
                    from attempt in number

@@ -11,7 +11,7 @@ public sealed class DriftTests
     {
         var state = GivenMountedFor(A).Then(Drift(DriftKind.Missing, "unmounted by somebody else")).IsConfirmed(A)
             .NextIs(ActionKind.Mount).Then(MountStarted(1, Id + 1))
-            .WhenRecorded(state => OutcomeRules.Mounted(state, Boot, Id + 1, []))
+            .WhenRecorded(state => OutcomeRules.Mounted(state, Kernel, Id + 1, []))
             .IsRecorded(Mounted(Id + 1), Resolved(DriftKind.Missing, "mounted again")).NextIs(ActionKind.None).State;
 
         Assert.Empty(state.Drift);

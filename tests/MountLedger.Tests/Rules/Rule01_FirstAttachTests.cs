@@ -20,7 +20,7 @@ public sealed class Rule01_FirstAttachTests
         var scenario = Given().When(Attach(A)).Then(MountStarted(), Mounted())
             .HasPhase(Phase.Mounted).NextIs(ActionKind.None).IsAnswered(Outcome.Mounted, version: 2).IsConfirmed(A);
 
-        Assert.Equal(new KernelMount(Boot, Id, Spec, Adopted: false), scenario.State.Kernel);
+        Assert.Equal(new KernelMount(Boot, Namespace, Id, Spec, Adopted: false), scenario.State.Kernel);
         Assert.Equal((4, 1), (scenario.State.Version, scenario.State.Generation));
     }
 

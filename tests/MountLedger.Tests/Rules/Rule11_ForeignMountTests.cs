@@ -16,7 +16,7 @@ public sealed class Rule11_ForeignMountTests
 
     [Fact]
     public void An_adopted_mount_is_known_to_be_adopted() => Assert.Equal(
-        new KernelMount(Boot, Id, Spec, Adopted: true), Given().When(Attach(A), Same).State.Kernel);
+        new KernelMount(Boot, Namespace, Id, Spec, Adopted: true), Given().When(Attach(A), Same).State.Kernel);
 
     [Fact]
     public void A_matching_mount_of_an_older_kernel_is_adopted_without_an_id() =>
@@ -51,12 +51,12 @@ public sealed class Rule11_ForeignMountTests
 
     [Fact]
     public void The_executor_adopts_in_the_same_way() =>
-        Given(Drift(DriftKind.Foreign), Requested(), Added(A)).WhenRecorded(state => OutcomeRules.Adopted(state, Boot, Id))
+        Given(Drift(DriftKind.Foreign), Requested(), Added(A)).WhenRecorded(state => OutcomeRules.Adopted(state, Kernel, Id))
             .IsRecorded(Adopted(), Resolved(DriftKind.Foreign, "adopted")).IsConfirmed(A).NextIs(ActionKind.None);
 
     [Fact]
     public void A_missing_mount_that_somebody_mounted_by_hand_is_adopted() =>
-        GivenMountedFor(A).Then(Drift(DriftKind.Missing)).WhenRecorded(state => OutcomeRules.Adopted(state, Boot, Id + 1))
+        GivenMountedFor(A).Then(Drift(DriftKind.Missing)).WhenRecorded(state => OutcomeRules.Adopted(state, Kernel, Id + 1))
             .IsRecorded(Adopted(Id + 1), Resolved(DriftKind.Missing, "mounted again")).HasPhase(Phase.Mounted);
 
     [Fact]

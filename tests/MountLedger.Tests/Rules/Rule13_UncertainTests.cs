@@ -149,7 +149,7 @@ public sealed class Rule13_UncertainTests
         var state = GivenMountedFor(A).State;
         var remounting = state with
         {
-            Operation = new Operation(OperationKind.Remount, 4, 1, Spec, Boot, Id, UnmountMode.Normal, []),
+            Operation = new Operation(OperationKind.Remount, 4, 1, Spec, Boot, Namespace, Id, UnmountMode.Normal, []),
             Uncertain = true,
         };
 

@@ -52,9 +52,10 @@ internal sealed partial class SimulatedMountpoint
         if (reboot)
         {
             _kernel.Clear();
-            _boot = "boot-" + (_boot == Boot ? 2 : 1);
-            // A boot id never comes back.
-            if (_boot == Boot) _boot = "boot-" + _lastId++;
+            // Another boot, or the agent came back in another mount namespace: neither id ever comes back.
+            _identity = _random.Next(2) == 0
+                ? _identity with { BootId = "boot-" + ++_lastId }
+                : _identity with { MountNamespaceId = Namespace + ++_lastId };
         }
         Reconcile();
     }
@@ -63,7 +64,7 @@ internal sealed partial class SimulatedMountpoint
     private void Reconcile()
     {
         if (_state is not { Kernel: { } kernel, Operation: null, Uncertain: false }) return;
-        var there = kernel.BootId == _boot
+        var there = kernel.IsOf(_identity)
             && (kernel.MountId is { } id ? _kernel.Exists(mount => mount.Id == id) : _kernel.Count > 0);
         if (there) return;
         Record("reconcile", _attached.Count == 0 ? Unmounted() : Drift(DriftKind.Missing));

@@ -22,7 +22,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
     private readonly HashSet<AttachmentKey> _answered = [];
     private readonly List<Mount> _kernel = [];
     private MountSpec? _spec;
-    private string _boot = Boot;
+    private KernelIdentity _identity = Kernel;
     private bool _hostIsUp = true;
 
     private MountState _state = MountState.Initial(Vocabulary.Stream);
@@ -91,7 +91,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
         var nothingIsKnown = _state is { Kernel: null, Operation: null };
         var occupant = nothingIsKnown ? Observe(command.Spec).Top : null;
         var hidden = _random.Next(20) == 0 ? Mountpoint + "/below" : null;
-        var context = new DecisionContext(_boot, _hostIsUp, null, occupant, hidden);
+        var context = new DecisionContext(_identity, _hostIsUp, null, occupant, hidden);
 
         var expected = command switch
         {
@@ -121,7 +121,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
             : known ? "events"
             : mode == UnmountMode.Normal || others > 0 ? "nothing"
             : "nothing or unmount_requested";
-        var context = new DecisionContext(_boot, _hostIsUp);
+        var context = new DecisionContext(_identity, _hostIsUp);
         Decide(command, context, expected);
         if (expected == "in-use") return;
         if (_attached.Remove(command.Attachment)) _answered.Remove(command.Attachment);
@@ -161,7 +161,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
             case ActionKind.Settle when !_state.Uncertain: Record("find abandoned", Uncertain(_state.Operation!.Kind)); break;
             case ActionKind.Settle:
                 var found = Observe(_state.Operation!.Spec ?? _state.Spec);
-                var settled = OutcomeRules.Settled(_state, found, Kernel with { BootId = _boot }, _now);
+                var settled = OutcomeRules.Settled(_state, found, _identity, _now);
                 // Uncertain again and again is a failure.
                 if (settled.OfType<MountEvent.MountFailed>().Any()) FailMount("settle as failed", settled, _state.IsSuperseded);
                 else Record($"settle, found {_kernel.Count}", settled);
@@ -177,17 +177,17 @@ internal sealed partial class SimulatedMountpoint(int seed)
         Assert.NotEmpty(_attached);
         if (Observe(_state.Spec).Top is { } occupant)
         {
-            if (occupant.Matches) Record("adopt", OutcomeRules.Adopted(_state, _boot, occupant.MountId));
-            else FailMount("occupied", [new MountEvent.MountStarted(_state.Generation, _boot, null, [])], superseded: false);
+            if (occupant.Matches) Record("adopt", OutcomeRules.Adopted(_state, _identity, occupant.MountId));
+            else FailMount("occupied", [new MountEvent.MountStarted(_state.Generation, _identity.BootId, _identity.MountNamespaceId, null, [])], superseded: false);
             return;
         }
         if (mayFail && _random.Next(10) == 0)
         {
-            FailMount("prepare failed", [new MountEvent.MountStarted(_state.Generation, _boot, null, [])], superseded: false);
+            FailMount("prepare failed", [new MountEvent.MountStarted(_state.Generation, _identity.BootId, _identity.MountNamespaceId, null, [])], superseded: false);
             return;
         }
         var id = ++_lastId;
-        Record("start mount", new MountEvent.MountStarted(_state.Generation, _boot, _idsAreUnique ? id : null, []));
+        Record("start mount", new MountEvent.MountStarted(_state.Generation, _identity.BootId, _identity.MountNamespaceId, _idsAreUnique ? id : null, []));
         _running = new InFlight(_state.Operation!, _idsAreUnique ? id : null);
     }
 
@@ -196,7 +196,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
         Assert.Empty(_answered);
         Assert.False(_state.Kernel!.Adopted);
         Record("start unmount", new MountEvent.UnmountStarted(
-            _state.UnmountWanted ?? UnmountMode.Normal, _state.Kernel.BootId, _state.Kernel.MountId));
+            _state.UnmountWanted ?? UnmountMode.Normal, _state.Kernel.BootId, _state.Kernel.MountNamespaceId, _state.Kernel.MountId));
         _running = new InFlight(_state.Operation!, _state.Kernel.MountId);
     }
 
@@ -222,7 +222,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
         {
             _running = null;
             Record($"{kind} done", kind == OperationKind.Mount
-                ? OutcomeRules.Mounted(_state, _boot, running.Id, [])
+                ? OutcomeRules.Mounted(_state, _identity, running.Id, [])
                 : [Unmounted()]);
         }
     }

@@ -8,11 +8,12 @@ internal static class Vocabulary
     public const string Mountpoint = "/srv/ml/a";
     public const string Boot = "boot-1";
     public const string OtherBoot = "boot-2";
+    public const ulong Namespace = 4_026_531_841;
     public const ulong Id = 7_000_000_001;
 
     public static readonly StreamKey Stream = new("host-1", Mountpoint);
     public static readonly DateTimeOffset Start = new(2026, 1, 31, 8, 0, 0, TimeSpan.Zero);
-    public static readonly KernelIdentity Kernel = new(Boot, 4026531841);
+    public static readonly KernelIdentity Kernel = new(Boot, Namespace);
 
     public static readonly MountSpec Spec = new("tmpfs", "tmpfs", ["nodev", "nosuid"]);
     public static readonly MountSpec OtherSpec = new("tmpfs", "tmpfs", ["nodev", "nosuid", "size=1g"]);
@@ -21,8 +22,8 @@ internal static class Vocabulary
     public static readonly AttachmentKey B = new("vol-1", "vm-b");
     public static readonly AttachmentKey C = new("vol-2", "vm-a");
 
-    public static readonly DecisionContext Free = new(Boot);
-    public static readonly DecisionContext Down = new(Boot, HostIsUp: false, HostDownReason: "disk swap");
+    public static readonly DecisionContext Free = new(Kernel);
+    public static readonly DecisionContext Down = new(Kernel, HostIsUp: false, HostDownReason: "disk swap");
 
     public static readonly KernelError Broken = KernelError.Of(OperationKind.Mount, "EIO", "mount tmpfs: EIO", transient: true);
     public static readonly KernelError Busy = new(
@@ -44,18 +45,18 @@ internal static class Vocabulary
         new MountEvent.AttachmentRemoved(who.Volume, who.Consumer, reason);
 
     public static MountEvent MountStarted(long generation = 1, ulong? id = Id, params string[] toCreate) =>
-        new MountEvent.MountStarted(generation, Boot, id, [.. toCreate]);
+        new MountEvent.MountStarted(generation, Boot, Namespace, id, [.. toCreate]);
 
-    public static MountEvent Mounted(ulong? id = Id, params string[] created) => new MountEvent.Mounted(Boot, id, [.. created]);
+    public static MountEvent Mounted(ulong? id = Id, params string[] created) => new MountEvent.Mounted(Boot, Namespace, id, [.. created]);
 
-    public static MountEvent Adopted(ulong? id = Id) => new MountEvent.MountAdopted(Boot, id);
+    public static MountEvent Adopted(ulong? id = Id) => new MountEvent.MountAdopted(Boot, Namespace, id);
 
     public static MountEvent Kept() => new MountEvent.MountKept();
 
     public static MountEvent UnmountRequested(UnmountMode mode = UnmountMode.Normal) => new MountEvent.UnmountRequested(mode);
 
     public static MountEvent UnmountStarted(UnmountMode mode = UnmountMode.Normal, ulong? id = Id) =>
-        new MountEvent.UnmountStarted(mode, Boot, id);
+        new MountEvent.UnmountStarted(mode, Boot, Namespace, id);
 
     public static MountEvent Unmounted(params string[] removed) => new MountEvent.Unmounted(Released: false, [.. removed]);
 

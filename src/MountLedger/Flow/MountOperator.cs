@@ -249,7 +249,7 @@ public sealed class MountOperator(
     private async Task<Observation> FindAsync(MountState state, Operation operation)
     {
         var found = await host.ObserveAsync(state.Mountpoint, operation.Spec ?? state.Spec, CancellationToken.None);
-        if (operation.MountId is not { } id || operation.BootId != host.Identity.BootId || found.Mounts.Any(mount => mount.MountId == id))
+        if (operation.MountId is not { } id || !operation.IsOf(host.Identity) || found.Mounts.Any(mount => mount.MountId == id))
             return found;
         var elsewhere = (await host.ListAsync(CancellationToken.None)).FirstOrDefault(mount => mount.MountId == id);
         return elsewhere is null ? found : found with { Mounts = found.Mounts.Add(elsewhere) };

@@ -170,7 +170,7 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
             MountCommand command = state.Attachments.ContainsKey(Key)
                 ? new MountCommand.Unmount(id, name, state.Stream, Key)
                 : new MountCommand.Mount(id, name, state.Stream, World.SpecOf(path, 0), Key, OnFailure.Retry);
-            if (MountDecider.Decide(command, state, new DecisionContext("elsewhere", world.Ledger.HostState.IsUp, HiddenDescendant: Hidden(path))) is not Decision.Accept { Events: { IsEmpty: false } events }) return;
+            if (MountDecider.Decide(command, state, new DecisionContext(new KernelIdentity("elsewhere", 0), world.Ledger.HostState.IsUp, HiddenDescendant: Hidden(path))) is not Decision.Accept { Events: { IsEmpty: false } events }) return;
             await journal.AppendAsync(
                 state, events, new AppendOrigin(name, id, null, Epoch: null, Agent: null, LocalAgent: false),
                 requireHostUp: command is MountCommand.Mount, request: null, CancellationToken.None);

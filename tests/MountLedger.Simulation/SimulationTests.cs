@@ -8,12 +8,17 @@ namespace MountLedger.Simulation;
 /// </summary>
 public sealed class SimulationTests
 {
-    [Fact]
-    public void In_two_thousand_runs_ledger_and_kernel_agree_whatever_dies() => Run(from: 1, seeds: 2_000);
+    [Theory]
+    [InlineData(1)]
+    [InlineData(501)]
+    public void In_a_thousand_runs_ledger_and_kernel_agree_whatever_dies(ulong from) => Run(from, seeds: 500);
 
-    [Fact]
+    [Theory]
     [Trait("Category", "Long")]
-    public void In_ten_thousand_runs_ledger_and_kernel_agree_whatever_dies() => Run(from: 1_000_000, seeds: 10_000);
+    [MemberData(nameof(Thousands))]
+    public void In_ten_thousand_runs_ledger_and_kernel_agree_whatever_dies(ulong from) => Run(from, seeds: 1_000);
+
+    public static TheoryData<ulong> Thousands() => [.. Enumerable.Range(1, 10).Select(thousand => (ulong)thousand * 1_000)];
 
     [Fact]
     public void The_same_seed_is_the_same_run()

@@ -146,6 +146,10 @@ public sealed class MountLedgerService(
             {
                 PollInterval = settings.PollSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.PollSeconds),
             },
+            driftOptions: new DriftOptions
+            {
+                AuditInterval = settings.AuditSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.AuditSeconds),
+            },
             lease: lease);
         await _node.StartAsync(cancellationToken);
         var node = _node;

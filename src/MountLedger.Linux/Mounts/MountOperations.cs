@@ -8,9 +8,14 @@ namespace MountLedger.Linux;
 /// runs this; the agent reaches it through <see cref="WorkerMountHost"/>. Safe for many threads, as long as no two work on
 /// the same mountpoint.
 /// </summary>
-internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null)
+/// <param name="roots">Directories below which mountpoints may lie.</param>
+/// <param name="directoryAttributes">What directories that are made for mountpoints get; null: the default.</param>
+/// <param name="helpers">How mount helpers are run; null: none are.</param>
+internal sealed class MountOperations(
+    IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null, HelperOptions? helpers = null)
 {
     private const int PreparedMax = 1024;
+    private readonly HelperMount? helperMount = helpers is null ? null : new HelperMount(helpers);
     private readonly PathWalk walk = new(roots);
     private readonly DirectoryKeeper directories = new(new PathWalk(roots), directoryAttributes ?? DirectoryAttributes.Default);
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
@@ -53,7 +58,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
             if (reach.Missing.Count == 0 && facts.IsMountRoot)
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
-            var mount = DetachedMount.Make(plan);
+            var mount = helperMount?.Mounts(spec.FsType) == true ? helperMount.Make(plan) : DetachedMount.Make(plan);
             MountQueryCalls.Describe(mount.Number, out var made);
             prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
@@ -80,8 +85,9 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
             try
             {
                 using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, created);
+                var overEmpty = created.Contains(order.Mountpoint) || DirectoryEntries.Any(leaf) == false;
                 AttachTo(ours, leaf);
-                return new AttachResult.Attached(ours.MountId, [.. created]);
+                return new AttachResult.Attached(ours.MountId, [.. created], overEmpty);
             }
             catch (KernelFailure failure)
             {
@@ -89,6 +95,15 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
                 return new AttachResult.Failed(failure.ToError(OperationKind.Mount, tried));
             }
         }
+    }
+
+    /// <inheritdoc cref="IMountHost.HasEntriesAsync"/>
+    public bool? HasEntries(string mountpoint)
+    {
+        using var directory = walk.Open(mountpoint, out var problem);
+        if (directory is null) return problem?.Errno == Errno.ENOENT ? false : null;
+        // A mount that has come meanwhile has content of its own.
+        return MountQueryCalls.Describe(directory.Number, out var facts) != 0 || facts.IsMountRoot ? null : DirectoryEntries.Any(directory);
     }
 
     /// <inheritdoc cref="IMountHost.DiscardAsync"/>

@@ -26,7 +26,13 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
 
     /// <summary>Starts the first worker, so that the first command need not wait for it.</summary>
     /// <exception cref="WorkerUnavailableException">It does not start.</exception>
-    public async Task StartAsync(CancellationToken cancellationToken) => await supervisor.GetAsync(cancellationToken);
+    public async Task StartAsync(CancellationToken cancellationToken)
+    {
+        // All of these are dead: none of ours has been started.
+        var dead = Staging.WorkersIn(options.StagingDirectory);
+        await supervisor.GetAsync(cancellationToken);
+        if (dead.Count > 0) _ = SweepAsync(dead);
+    }
 
     /// <summary>
     /// Kills the workers that earlier agents left in this run directory. Call it with the host's lock held, before the first
@@ -70,6 +76,21 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
             },
             cancellationToken);
 
+    public IAsyncEnumerable<MountTableChange> WatchAsync(CancellationToken cancellationToken)
+    {
+        var watch = MountTableWatch.Start(options.Roots, options.Logger);
+        cancellationToken.UnsafeRegister(static watch => ((MountTableWatch)watch!).Dispose(), watch);
+        return watch.ReadAllAsync(cancellationToken);
+    }
+
+    public async Task<ObservedMount?> FindAsync(ulong mountId, CancellationToken cancellationToken) =>
+        MountTable.TryFind(mountId, out var mount)
+            ? mount
+            : (await ListAsync(cancellationToken)).FirstOrDefault(candidate => candidate.MountId == mountId);
+
+    public async Task<bool?> HasEntriesAsync(string mountpoint, CancellationToken cancellationToken) =>
+        (await CallAsync(new WorkerRequest(0, WorkerVerb.HasEntries, 0, mountpoint, null, null, null), cancellationToken)).Answer?.Flag;
+
     public async Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken)
     {
         var (end, answer, why) = await CallAsync(
@@ -97,7 +118,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         if (end == CallEnd.TimedOut) supervisor.WriteOff(link);
         return answer switch
         {
-            { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? []),
+            { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? [], answer.Flag == true),
             { Outcome: WorkerOutcome.Failed, Error: { } error } => new AttachResult.Failed(error),
             _ => new AttachResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
         };
@@ -131,6 +152,27 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         supervisor.QuiesceAsync(mountpoint, cancellationToken);
 
     public ValueTask DisposeAsync() => supervisor.DisposeAsync();
+
+    /// <summary>
+    /// Undoes what helpers of dead workers have left in staging. Nobody waits for it: it is at no mountpoint, and who mounts there
+    /// again does so in a place of his own.
+    /// </summary>
+    private async Task SweepAsync(IEnumerable<string> dead)
+    {
+        try
+        {
+            var (_, answer, why) = await CallAsync(
+                new WorkerRequest(0, WorkerVerb.Sweep, 0, null, null, null, null) { Dead = [.. dead] }, CancellationToken.None);
+            if (answer?.Outcome != WorkerOutcome.Swept)
+                options.Logger.LogWarning("What dead workers left below {Directory} was not undone: {Why}", options.StagingDirectory, why ?? answer?.Reason ?? "no answer");
+            foreach (var path in answer?.Directories ?? [])
+                options.Logger.LogInformation("A helper's mount that was never put into place was undone: {Path}", path);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The agent stops; the next one does it.
+        }
+    }
 
     private async ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> CallAsync(
         WorkerRequest request, CancellationToken cancellationToken)

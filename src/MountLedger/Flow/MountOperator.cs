@@ -53,7 +53,7 @@ public sealed class MountOperator(
         ActionKind.Unmount => UnmountAsync(state, origin),
         ActionKind.Settle => SettleAsync(state),
         ActionKind.Keep => RecordWhileAsync(ActionKind.Keep, state, [new MountEvent.MountKept()], origin),
-        ActionKind.Release => RecordWhileAsync(ActionKind.Release, state, [new MountEvent.Unmounted(Released: true, [])], origin),
+        ActionKind.Release => RecordWhileAsync(ActionKind.Release, state, OutcomeRules.Unmounted(state, released: true, []), origin),
         _ => Task.FromResult(false),
     };
 
@@ -98,6 +98,13 @@ public sealed class MountOperator(
                 OperationKind.Mount, "EBUSY", new Rejection.WouldHide(state.Mountpoint, hidden).Message, transient: true), origin);
         }
         if (!MayBegin(ActionKind.Mount, state)) return false;
+        if (DriftRules.MayShadowData(state) && await host.HasEntriesAsync(state.Mountpoint, CancellationToken.None) == true)
+        {
+            const string detail = "the directory was empty when it was mounted over and is not any more: files were written while the mount was missing";
+            logger.Drift(DriftKind.ShadowedData, state.Mountpoint, detail);
+            return await RecordAsync(
+                state, newest => DriftRules.MayShadowData(newest) ? [new MountEvent.DriftDetected(DriftKind.ShadowedData, detail)] : [], agent.Own());
+        }
 
         switch (await host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None))
         {
@@ -179,7 +186,7 @@ public sealed class MountOperator(
         return await OutcomeAsync(state, operation, origin, newest => result switch
         {
             AttachResult.Attached attached => OutcomeRules.Mounted(
-                newest, host.Identity, attached.MountId, attached.DirectoriesCreated),
+                newest, host.Identity, attached.MountId, attached.DirectoriesCreated, attached.OverEmptyDirectory),
             AttachResult.Failed f => OutcomeRules.MountFailed(newest, f.Error, time.GetUtcNow()),
             _ => Uncertain(newest, operation, ((AttachResult.Unknown)result).Reason),
         });
@@ -200,8 +207,8 @@ public sealed class MountOperator(
             logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
         {
-            UnmountResult.Unmounted done => [new MountEvent.Unmounted(Released: false, done.DirectoriesRemoved)],
-            UnmountResult.NotMounted done => [new MountEvent.Unmounted(Released: false, done.DirectoriesRemoved)],
+            UnmountResult.Unmounted done => OutcomeRules.Unmounted(newest, released: false, done.DirectoriesRemoved),
+            UnmountResult.NotMounted done => OutcomeRules.Unmounted(newest, released: false, done.DirectoriesRemoved),
             UnmountResult.Failed f => OutcomeRules.UnmountFailed(newest, f.Error, time.GetUtcNow()),
             _ => Uncertain(newest, operation, ((UnmountResult.Unknown)result).Reason),
         });
@@ -251,7 +258,7 @@ public sealed class MountOperator(
         var found = await host.ObserveAsync(state.Mountpoint, operation.Spec ?? state.Spec, CancellationToken.None);
         if (operation.MountId is not { } id || !operation.IsOf(host.Identity) || found.Mounts.Any(mount => mount.MountId == id))
             return found;
-        var elsewhere = (await host.ListAsync(CancellationToken.None)).FirstOrDefault(mount => mount.MountId == id);
+        var elsewhere = await host.FindAsync(id, CancellationToken.None);
         return elsewhere is null ? found : found with { Mounts = found.Mounts.Add(elsewhere) };
     }
 

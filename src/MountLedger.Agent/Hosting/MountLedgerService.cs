@@ -137,7 +137,7 @@ public sealed class MountLedgerService(
         var database = await OpenLedgerAsync(cancellationToken);
 
         // 3. The lease, with an epoch that neither the ledger nor this machine has seen before.
-        var agent = await TakeLeaseAsync(database, identity, version, cancellationToken);
+        var (agent, lease) = await TakeLeaseAsync(database, identity, version, cancellationToken);
         _logger.LedgerReady(database.Description, agent.Epoch);
 
         // 4. Workers of earlier lives are dead before anything is believed of the mount table.
@@ -158,11 +158,12 @@ public sealed class MountLedgerService(
             driftOptions: new DriftOptions
             {
                 AuditInterval = settings.AuditSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.AuditSeconds),
-            });
+            },
+            lease: lease);
         await _node.StartAsync(cancellationToken);
         var node = _node;
         _upkeep.Add(KeepUpAsync(() => ListenAsync(node, database)));
-        _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, database)));
+        _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
         _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(store)));
         access.Open(_node);
         _logger.Open(settings.Socket, (long)Stopwatch.GetElapsedTime(started).TotalMilliseconds);
@@ -198,11 +199,12 @@ public sealed class MountLedgerService(
         }
     }
 
-    private async Task<AgentIdentity> TakeLeaseAsync(
+    private async Task<(AgentIdentity, AgentLease)> TakeLeaseAsync(
         LedgerDatabase database, KernelIdentity identity, string version, CancellationToken cancellationToken)
     {
         var memory = new LocalMemory(settings.StateDir);
         var machineId = KernelIdentityReader.ReadMachineId();
+        var asked = time.GetTimestamp();
         var result = await new HostLease(database).TakeAsync(
             settings.Host!, _agentId, machineId, $"{identity.BootId}/{identity.MountNamespaceId}", memory.ReadEpoch(), TimeSpan.FromSeconds(settings.LeaseSeconds),
             cancellationToken);
@@ -217,6 +219,10 @@ public sealed class MountLedgerService(
         var epoch = ((LeaseResult.Taken)result).Epoch;
         _hasLease = true;
         memory.WriteEpoch(epoch);
+        var ttl = TimeSpan.FromSeconds(settings.LeaseSeconds);
+        var lease = new AgentLease(
+            time, ttl, async () => await new HostLease(database).RenewAsync(settings.Host!, epoch, _agentId, ttl, CancellationToken.None));
+        lease.Taken(asked);
 
         var agent = new AgentIdentity(settings.Host!, _agentId, epoch);
         var change = new HostEvent.AgentStarted(
@@ -226,7 +232,7 @@ public sealed class MountLedgerService(
             var state = await ledger.Store.LoadHostStateAsync(agent.Host, cancellationToken);
             switch (await HostHandler.AppendAsync(ledger.Store, agent.Own(), state, change))
             {
-                case AppendResult.Appended: return agent;
+                case AppendResult.Appended: return (agent, lease);
                 case AppendResult.StaleEpoch stale:
                     throw new InvalidOperationException($"host {agent.Host} was taken over by epoch {stale.CurrentEpoch} while this agent started");
             }
@@ -245,15 +251,14 @@ public sealed class MountLedgerService(
         }
     }
 
-    private async Task RenewLeaseAsync(HostNode node, LedgerDatabase database)
+    private async Task RenewLeaseAsync(HostNode node, AgentLease lease)
     {
-        var ttl = TimeSpan.FromSeconds(settings.LeaseSeconds);
-        using var timer = new PeriodicTimer(ttl / 3, time);
+        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(settings.LeaseSeconds) / 3, time);
         while (await timer.WaitForNextTickAsync(_stop.Token))
         {
             try
             {
-                if (await new HostLease(database).RenewAsync(node.Agent.Host, node.Agent.Epoch, _agentId, ttl, _stop.Token)) continue;
+                if (await lease.RenewAsync()) continue;
                 _logger.LeaseLost(node.Agent.Host);
                 node.Journal.Fence();
                 access.Close($"host {node.Agent.Host} is served by another agent now: this one was superseded");

@@ -283,13 +283,6 @@ internal sealed class MountOperations(
         }
     }
 
-    internal static int FlagsOf(UnmountMode mode) => MountCalls.UMOUNT_NOFOLLOW | mode switch
-    {
-        UnmountMode.Lazy => MountCalls.MNT_DETACH,
-        UnmountMode.Force => MountCalls.MNT_FORCE,
-        _ => 0,
-    };
-
     /// <summary>A lazy unmount detaches the whole tree, and what others mounted below is not ours to take.</summary>
     private static void RefuseToTakeOthers(ulong own)
     {

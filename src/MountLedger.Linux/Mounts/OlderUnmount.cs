@@ -23,7 +23,7 @@ internal static class OlderUnmount
         if (ours.OldId != top.OldMountId) throw new KernelFailure(Errno.EAGAIN, "another mount came in this moment: nothing was unmounted");
         if (order is { Mode: UnmountMode.Lazy, Recursive: false }) RefuseToTakeOthers(ours);
 
-        var errno = MountCalls.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", MountOperations.FlagsOf(order.Mode));
+        var errno = UnmountEscalation.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", order.Mode, mountId: null);
         if (errno == Errno.EINVAL && MountOperations.TopAt(parent, leafName) is null) return false;
         KernelFailure.ThrowIf(errno, errno == Errno.EBUSY ? "it is in use" : "umount2");
         if (MountTable.ByPath(order.Mountpoint).Exists(found => found.Mount.OldId == ours.OldId && IsWanted(order, found)))

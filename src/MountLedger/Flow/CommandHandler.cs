@@ -64,6 +64,8 @@ public sealed class CommandHandler(
                 continue;
             }
 
+            if (decision is Decision.Accept { Events.IsEmpty: true } && !await IsNewestAsync(state)) continue;
+
             if (command is MountCommand.Mount or MountCommand.Remount && state.Holds && await holdCheck.LookAsync(state) is { } finding)
             {
                 if (NotHeld(finding, state) is { } answer) return (answer, null);
@@ -108,6 +110,17 @@ public sealed class CommandHandler(
         }
         var actual = await journal.StateAsync(mountpoint, fresh: true, CancellationToken.None);
         return (new CommandResult.Rejected(new Rejection.VersionConflict(mountpoint, null, actual.Version), actual), null);
+    }
+
+    /// <summary>
+    /// Whether nothing has been recorded since <paramref name="state"/>: an answer that appends nothing has no version check, and somebody
+    /// else may have written to the ledger, another machine's agent included.
+    /// </summary>
+    private async Task<bool> IsNewestAsync(MountState state)
+    {
+        await journal.ConfirmLeaseAsync();
+        if (!journal.MayAct) throw new LedgerUnavailableException($"it cannot be confirmed that this agent still serves host {agent.Host}");
+        return (await journal.StateAsync(state.Mountpoint, fresh: true, CancellationToken.None)).Version == state.Version;
     }
 
     /// <summary>The answer to who would join a mount that is not what it was; null when it is made again.</summary>
@@ -177,7 +190,7 @@ public sealed class CommandHandler(
             await host.DiscardAsync(prepared);
             throw;
         }
-        executor.Continue(pass, newest, prepared, Cause(command, appended));
+        executor.Continue(pass, newest, start is not null, prepared, Cause(command, appended));
         return new Tried.HandedOver(newest, appended.Events[^1].Version) { AppendedVersion = appended.Events[^1].Version };
     }
 
@@ -290,7 +303,7 @@ public sealed class CommandHandler(
         var turn = executor.Gate.EnterAsync(seen.Mountpoint, either.Token);
         var change = live.WaitAsync(seen.Mountpoint, newest => newest.Version != seen.Version, either.Token);
         await Task.WhenAny(turn, change);
-        await either.CancelAsync();
+        either.Cancel(); // Here and now: the order of what follows is then ours, not the thread pool's.
         await Task.WhenAny(change); // Its cancellation is not news.
         try
         {

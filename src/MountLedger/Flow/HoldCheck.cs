@@ -23,7 +23,8 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
         if (seen.Mounts.Any(IsOurs)) return new Finding.Covered($"{seen.Top!.FsType} {seen.Top.Source}");
 
         var elsewhere = kernel.MountId is { } id ? await host.FindAsync(id, CancellationToken.None) : null;
-        if (elsewhere?.Path == state.Mountpoint) return null;
+        // Something is mounted on a directory above: it is where it was, and nobody who follows the path finds it.
+        if (elsewhere?.Path == state.Mountpoint) return new Finding.Covered("a mount on a directory above it");
         var (kind, detail) = elsewhere is null
             ? (DriftKind.Missing, "unmounted by somebody else")
             : (DriftKind.Moved, $"now at {elsewhere.Path}");

@@ -21,15 +21,16 @@ public sealed class HostNode : IAsyncDisposable
     /// <param name="host">The kernel.</param>
     /// <param name="hostState">The host's state as loaded from the ledger.</param>
     /// <param name="roots">The directories below which everything mounted is ours or foreign.</param>
+    /// <param name="lease">What is asked right before each operation on the kernel; null: nobody else can reach this host.</param>
     public HostNode(
         AgentIdentity agent, IEventStore store, IMountHost host, HostState hostState, ImmutableArray<string> roots, TimeProvider time,
         ILogger logger, ExecutorOptions? executorOptions = null, HandlerOptions? handlerOptions = null,
-        DriftOptions? driftOptions = null)
+        DriftOptions? driftOptions = null, AgentLease? lease = null)
     {
         (Agent, _store, _time, _logger) = (agent, store, time, logger);
         Live = new LiveStates();
         Host = new HostSwitch(hostState);
-        Journal = new MountJournal(store, Live, agent, time, logger);
+        Journal = new MountJournal(store, Live, agent, time, logger, lease);
         var @operator = new MountOperator(agent, host, Live, Journal, Host, time, logger);
         var check = new DriftCheck(agent, host, Live, Journal, roots, logger);
         Executor = new MountExecutor(agent, store, Live, Journal, @operator, check, new RepairOrder(host, Live), time, executorOptions ?? new(), logger);
@@ -129,7 +130,7 @@ public sealed class HostNode : IAsyncDisposable
 
     private async Task EndWatchAsync()
     {
-        await _stop.CancelAsync();
+        _stop.Cancel();
         try
         {
             await _watching;

@@ -79,7 +79,9 @@ public sealed class LiveStates
         }
         try
         {
-            return await waiter.Seen.Task.WaitAsync(cancellationToken);
+            using var registration = cancellationToken.UnsafeRegister(
+                static (state, token) => ((Waiter)state!).Seen.TrySetCanceled(token), waiter);
+            return await waiter.Seen.Task;
         }
         finally
         {

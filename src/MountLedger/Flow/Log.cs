@@ -23,6 +23,9 @@ internal static partial class Log
     [LoggerMessage(105, LogLevel.Critical, "host {Host} is served by epoch {Current}, this agent has {Mine}: it stops acting on the kernel")]
     public static partial void Fenced(this ILogger logger, string host, long current, long mine);
 
+    [LoggerMessage(113, LogLevel.Critical, "the lease of host {Host} is another agent's, this one has epoch {Mine}: it stops acting on the kernel")]
+    public static partial void LeaseGone(this ILogger logger, string host, long mine);
+
     [LoggerMessage(106, LogLevel.Error, "work on {Mountpoint} stopped with an error of the program; it is taken up again in a second")]
     public static partial void DriveFailed(this ILogger logger, string mountpoint, Exception exception);
 

@@ -97,10 +97,11 @@ public sealed class MountExecutor : IAsyncDisposable
     }
 
     /// <summary>
-    /// Goes on with a mountpoint that the caller holds. The pass is given back at the end of the turn.
+    /// Goes on with a mountpoint that the caller holds. The pass is given back at the end of the turn. <paramref name="isStarted"/>: the
+    /// caller has recorded the start of the operation that <paramref name="state"/> shows; one that somebody else has left behind is settled.
     /// </summary>
-    public void Continue(PathGate.Pass pass, MountState state, PreparedMount? prepared, AppendOrigin origin) =>
-        Track(pass.Path, ContinueAsync(pass, state, prepared, origin));
+    public void Continue(PathGate.Pass pass, MountState state, bool isStarted, PreparedMount? prepared, AppendOrigin origin) =>
+        Track(pass.Path, ContinueAsync(pass, state, isStarted, prepared, origin));
 
     /// <summary>Lets running operations finish within the deadline; what still runs then is settled by the next start.</summary>
     public async Task StopAsync(TimeSpan deadline)
@@ -117,12 +118,12 @@ public sealed class MountExecutor : IAsyncDisposable
         {
             _logger.LeftRunning(_operator.Running().Count);
         }
-        await _stop.CancelAsync();
+        _stop.Cancel();
     }
 
     public async ValueTask DisposeAsync()
     {
-        await _stop.CancelAsync();
+        _stop.Cancel();
         foreach (var timer in _timers.Values) await timer.DisposeAsync();
         try
         {
@@ -155,11 +156,12 @@ public sealed class MountExecutor : IAsyncDisposable
         if (mayConcernRelatives) WakeRelatives(mountpoint);
     }
 
-    private async Task ContinueAsync(PathGate.Pass pass, MountState state, PreparedMount? prepared, AppendOrigin origin)
+    private async Task ContinueAsync(
+        PathGate.Pass pass, MountState state, bool isStarted, PreparedMount? prepared, AppendOrigin origin)
     {
         using (pass)
         {
-            var next = state.Operation is null ? state : await _operator.FinishAsync(state, prepared, origin);
+            var next = !isStarted || state.Operation is null ? state : await _operator.FinishAsync(state, prepared, origin);
             if (next is not null) await StepsAsync(state.Mountpoint, Look.Plain, origin);
         }
         WakeRelatives(state.Mountpoint);

@@ -7,7 +7,8 @@ namespace MountLedger;
 /// The way of an event into the ledger: folds it, appends it with its projection rows, folds it again with what the
 /// database set, and tells whoever waits for that mountpoint.
 /// </summary>
-public sealed class MountJournal(IEventStore store, LiveStates live, AgentIdentity agent, TimeProvider time, ILogger logger)
+public sealed class MountJournal(
+    IEventStore store, LiveStates live, AgentIdentity agent, TimeProvider time, ILogger logger, AgentLease? lease = null)
 {
     private readonly KeyedLock _streams = new();
 
@@ -19,6 +20,28 @@ public sealed class MountJournal(IEventStore store, LiveStates live, AgentIdenti
 
     /// <summary>The lease was lost: another agent serves the host.</summary>
     public void Fence() => IsFenced = true;
+
+    /// <summary>
+    /// Whether the kernel may be touched now: to be asked right before each operation, with nothing awaited in between. Without a
+    /// lease (a test, a host that only one agent can reach) the epoch alone decides.
+    /// </summary>
+    public bool MayAct => !IsFenced && lease is null or { IsValid: true };
+
+    /// <summary>Asks for the lease again if its time may have run out: the process was stopped, or the ledger was away.</summary>
+    public async Task ConfirmLeaseAsync()
+    {
+        if (IsFenced || lease is null or { IsValid: true }) return;
+        try
+        {
+            if (await lease.RenewAsync()) return;
+            logger.LeaseGone(agent.Host, agent.Epoch);
+            Fence();
+        }
+        catch (LedgerUnavailableException)
+        {
+            // Then it is not confirmed.
+        }
+    }
 
     /// <summary>The newest known state; read from the ledger when none is known, or when <paramref name="fresh"/>.</summary>
     public async ValueTask<MountState> StateAsync(string mountpoint, bool fresh, CancellationToken cancellationToken)

@@ -15,6 +15,9 @@ public sealed class MountOperator(
     private readonly ConcurrentDictionary<string, Task> _running = new(StringComparer.Ordinal);
     private volatile bool _stopping;
 
+    /// <summary>Nothing was done then; but it is not the caller's failure, so it is settled like everything that nobody can be sure of.</summary>
+    private const string NotConfirmed = "the agent's lease may have run out, so it was not begun";
+
     /// <summary>Remembers on whose behalf the next operation on a mountpoint will be.</summary>
     public void ActFor(string mountpoint, AppendOrigin origin) => _causes[mountpoint] = origin;
 
@@ -78,7 +81,7 @@ public sealed class MountOperator(
     /// </summary>
     public async Task SweepAsync(MountState state)
     {
-        if (_stopping || journal.IsFenced || state.Phase != Phase.Absent || state.OwnedDirectories.IsEmpty) return;
+        if (_stopping || !journal.MayAct || state.Phase != Phase.Absent || state.OwnedDirectories.IsEmpty) return;
         await host.UnmountAsync(
             new UnmountOrder(state.Mountpoint, UnmountOrder.NoMount, UnmountMode.Normal, state.OwnedDirectories), CancellationToken.None);
     }
@@ -129,11 +132,17 @@ public sealed class MountOperator(
                     state, KernelError.Of(OperationKind.Mount, "EBUSY", foreign.Message, transient: true), origin);
 
             case PrepareResult.Ready { Mount: var prepared }:
-                if (!await StartAsync(state, Started(prepared, state.Generation), origin))
+                var isStarted = false;
+                try
                 {
-                    await host.DiscardAsync(prepared);
-                    return !journal.IsFenced;
+                    isStarted = await StartAsync(state, Started(prepared, state.Generation), origin);
                 }
+                finally
+                {
+                    // Also when the ledger has gone away: if the start was recorded, it is settled as one without effect.
+                    if (!isStarted) await host.DiscardAsync(prepared);
+                }
+                if (!isStarted) return !journal.IsFenced;
                 var started = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
                 return started.Operation is not null && await FinishAsync(started, prepared, origin) is not null;
 
@@ -192,7 +201,17 @@ public sealed class MountOperator(
     private async Task<MountState?> FinishMountAsync(
         MountState state, Operation operation, PreparedMount prepared, AppendOrigin origin)
     {
-        var result = await OperationMeter.TimedAsync(time, "attach", () => host.AttachAsync(prepared, CancellationToken.None));
+        await journal.ConfirmLeaseAsync();
+        AttachResult result;
+        if (journal.MayAct)
+        {
+            result = await OperationMeter.TimedAsync(time, "attach", () => host.AttachAsync(prepared, CancellationToken.None));
+        }
+        else
+        {
+            await host.DiscardAsync(prepared);
+            result = new AttachResult.Unknown(NotConfirmed);
+        }
         if (result is AttachResult.Failed failed)
             logger.MountFailed(state.Mountpoint, prepared.Spec, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
@@ -212,7 +231,10 @@ public sealed class MountOperator(
             RecursiveSource = operation.Spec is { } spec && spec.Options.Contains("rbind") ? spec.Source : null,
             Expected = operation.Spec,
         };
-        var result = await OperationMeter.TimedAsync(time, "unmount", () => host.UnmountAsync(order, CancellationToken.None));
+        await journal.ConfirmLeaseAsync();
+        var result = journal.MayAct
+            ? await OperationMeter.TimedAsync(time, "unmount", () => host.UnmountAsync(order, CancellationToken.None))
+            : new UnmountResult.Unknown(NotConfirmed);
         if (result is UnmountResult.Failed failed)
             logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
@@ -245,7 +267,7 @@ public sealed class MountOperator(
         }
 
         await host.QuiesceAsync(state.Mountpoint, CancellationToken.None);
-        var found = await host.ObserveAsync(state.Mountpoint, operation.Spec ?? state.Spec, CancellationToken.None);
+        var found = await FindAsync(state, operation);
         var removed = await CleanUpAsync(state, operation, found);
         var settled = await journal.RecordOutcomeAsync(
             state,
@@ -259,12 +281,25 @@ public sealed class MountOperator(
         return true;
     }
 
+    /// <summary>
+    /// What is at the path, and the operation's own mount wherever it is: a stranger who has mounted over a directory above hides it from who
+    /// looks at the path, and it would be made a second time.
+    /// </summary>
+    private async Task<Observation> FindAsync(MountState state, Operation operation)
+    {
+        var found = await host.ObserveAsync(state.Mountpoint, operation.Spec ?? state.Spec, CancellationToken.None);
+        if (operation.MountId is not { } id || !operation.IsOf(host.Identity) || found.Mounts.Any(mount => mount.MountId == id))
+            return found;
+        var elsewhere = await host.FindAsync(id, CancellationToken.None);
+        return elsewhere is null ? found : found with { Mounts = found.Mounts.Add(elsewhere) };
+    }
+
     /// <summary>An unmount that took effect, whose agent did not live to remove the directories (rule 6).</summary>
     private async Task<ImmutableArray<string>> CleanUpAsync(MountState state, Operation operation, Observation found)
     {
         var done = operation.Kind == OperationKind.Unmount
             && found.Mounts.IsEmpty && state.Attachments.IsEmpty && !state.OwnedDirectories.IsEmpty;
-        if (!done) return [];
+        if (!done || !journal.MayAct) return [];
         var order = new UnmountOrder(state.Mountpoint, UnmountOrder.NoMount, UnmountMode.Normal, state.OwnedDirectories);
         return await host.UnmountAsync(order, CancellationToken.None) switch
         {

@@ -41,9 +41,10 @@ public sealed class RequestReplay(IEventStore store, LiveStates live)
             if (row.Answer is null && row.Version != version) return await AnswerAsync(command, row, patience);
             return row.Answer == json ? result : new CommandResult.Replayed(row.Status ?? status, row.Answer ?? json);
         }
-        catch (LedgerUnavailableException)
+        catch (LedgerUnavailableException) when (version is not null)
         {
-            // What the command did is recorded; only its answer is not, and a repeat works that out.
+            // What the command did is recorded; only its answer is not, and a repeat works that out. An answer of which nothing at all is
+            // recorded must not be given: the repeat might be answered otherwise.
             return result;
         }
     }

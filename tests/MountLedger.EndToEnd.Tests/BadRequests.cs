@@ -62,7 +62,7 @@ internal static class BadRequests
         Of("image by traversal", "source", NormalisedPath, body => Spec(body, "squashfs", "/srv/../etc/shadow")),
         Of("bind of a relative directory", "source", AbsolutePath, body => Spec(body, "bind", "data")),
         Mount("fstype null", "fstype", null, Required), Mount("fstype unknown", "fstype", "ext5", KnownFilesystem), Mount("fstype proc", "fstype", "proc", KnownFilesystem),
-        Mount("fstype is a flag", "fstype", "-t", KnownFilesystem), Mount("fstype with a helper", "fstype", "fuse.sshfs", HelperUnsupported),
+        Mount("fstype is a flag", "fstype", "-t", KnownFilesystem), Mount("fstype with a helper", "fstype", "fuse.unheard-of", HelperUnsupported),
         Mount("wait negative", "waitSeconds", -1, WaitRange), Mount("wait of more than an hour", "waitSeconds", 3600.5, WaitRange),
         Unmount("wait negative", "waitSeconds", -0.5, WaitRange),
     ];

@@ -48,6 +48,16 @@ public sealed record AgentSettings
     /// <summary>How long the lease of the host lasts when it is not renewed.</summary>
     public double LeaseSeconds { get; init; } = 15;
 
+    /// <summary>How long a mount helper (<c>/sbin/mount.TYPE</c>) may take; it is killed then.</summary>
+    public double HelperSeconds { get; init; } = 30;
+
+    /// <summary>Where mount helpers and FUSE programs are looked for, in this order.</summary>
+    public ImmutableArray<string> HelperDirs { get; init; } = [.. WorkerOptions.HelperDirectoriesDefault];
+
+    /// <summary>Further types that a helper mounts, each with the names of the options that it may be given.</summary>
+    public ImmutableSortedDictionary<string, ImmutableArray<string>> HelperTypes { get; init; } =
+        ImmutableSortedDictionary<string, ImmutableArray<string>>.Empty;
+
     /// <summary>Permission bits, octal, of directories that are made for mountpoints.</summary>
     public string DirectoryMode { get; init; } = "0755";
 
@@ -68,7 +78,12 @@ public sealed record AgentSettings
         return flags(FromEnvironment(settings, environment)).Checked();
     }
 
-    public InputPolicy Policy() => new(Host!, Roots) { AllowSuid = AllowSuid, AllowDev = AllowDev };
+    public InputPolicy Policy() => new(Host!, Roots)
+    {
+        AllowSuid = AllowSuid,
+        AllowDev = AllowDev,
+        HelperTypes = [.. HelperTypes.Select(pair => HelperFilesystems.Configured(pair.Key, pair.Value))],
+    };
 
     /// <summary>Mode and owner in the form that the worker is given; the settings have been checked.</summary>
     internal DirectoryAttributes Directories => new(
@@ -106,7 +121,9 @@ public sealed record AgentSettings
             Postgres = Value("POSTGRES") ?? settings.Postgres,
             Roots = Value("ROOTS")?.Split(':').ToImmutableArray() ?? settings.Roots,
             LockDir = Value("LOCK_DIR") ?? settings.LockDir,
+            HelperDirs = Value("HELPER_DIRS")?.Split(':').ToImmutableArray() ?? settings.HelperDirs,
             OperationSeconds = Seconds("OPERATION_SECONDS", settings.OperationSeconds),
+            HelperSeconds = Seconds("HELPER_SECONDS", settings.HelperSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
             PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
             LeaseSeconds = Seconds("LEASE_SECONDS", settings.LeaseSeconds),
@@ -132,11 +149,19 @@ public sealed record AgentSettings
         if (DirectoryOwner is not null && !DirectoryAttributes.TryOwner(DirectoryOwner, out _))
             errors.Add("directoryOwner", "uid-gid", DirectoryOwner, "give user and group by number, such as 1000:1000");
         foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
-            [("operationSeconds", OperationSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
+            [("operationSeconds", OperationSeconds, 0.1, 3600), ("helperSeconds", HelperSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
             ("pollSeconds", PollSeconds, 0, 3600), ("leaseSeconds", LeaseSeconds, 1, 3600)])
         {
             if (!(seconds >= min && seconds <= max))
                 errors.Add(name, "seconds-range", $"{seconds}", $"give a number of seconds from {min} to {max}");
+        }
+        foreach (var directory in HelperDirs) InputRules.AbsolutePath("helperDirs", directory, errors);
+        foreach (var (type, options) in HelperTypes)
+        {
+            if (!HelperFilesystems.IsTypeName(type))
+                errors.Add("helperTypes", "helper-type", type, "name a type that is not built in, such as davfs or fuse.encfs");
+            foreach (var option in options.Where(option => !HelperFilesystems.IsOptionName(option)))
+                errors.Add("helperTypes", "helper-option", option, "give names of options, without values; none under which secrets are given");
         }
         return errors.Count == 0 ? this with { Host = host } : throw new SettingException(string.Join("; ", errors));
     }
@@ -146,7 +171,8 @@ public sealed record AgentSettings
 internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
     double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, string? DirectoryMode, string? DirectoryOwner,
-    bool? AllowSuid, bool? AllowDev)
+    bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
+    ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -164,6 +190,9 @@ internal sealed record SettingsFile(
         DirectoryOwner = DirectoryOwner ?? settings.DirectoryOwner,
         AllowSuid = AllowSuid ?? settings.AllowSuid,
         AllowDev = AllowDev ?? settings.AllowDev,
+        HelperSeconds = HelperSeconds ?? settings.HelperSeconds,
+        HelperDirs = HelperDirs ?? settings.HelperDirs,
+        HelperTypes = HelperTypes ?? settings.HelperTypes,
     };
 }
 

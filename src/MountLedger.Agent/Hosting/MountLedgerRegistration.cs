@@ -27,6 +27,8 @@ public static class MountLedgerRegistration
         {
             Directories = settings.Directories,
             OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
+            HelperDeadline = TimeSpan.FromSeconds(settings.HelperSeconds),
+            HelperDirectories = settings.HelperDirs,
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),
         });
         services.AddSingleton<MountVolumeHandler>();

@@ -83,6 +83,15 @@ internal static partial class MountCalls
         return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
     }
 
+    /// <summary>What is mounted and unmounted in it stays in this namespace; 0 or the error number.</summary>
+    public static int MakePrivate(int mount)
+    {
+        const ulong MS_PRIVATE = 1 << 18;
+        var attributes = new MountAttributes { Propagation = MS_PRIVATE };
+        var rc = MountSetattr(MountSetattrNumber, mount, "", PathCalls.AT_EMPTY_PATH, in attributes, MountAttributes.Size);
+        return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
+    }
+
     /// <summary>Puts a detached mount onto an open directory, with no path looked up; 0 or the error number.</summary>
     public static int Attach(int mount, int directory)
     {

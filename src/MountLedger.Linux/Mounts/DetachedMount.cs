@@ -37,20 +37,27 @@ internal static class DetachedMount
         var clone = MountCalls.CloneTree(source.Number, plan.Recursive, out var errno);
         KernelFailure.ThrowIf(clone < 0 ? errno : 0, "open_tree");
         var mount = new Descriptor(clone);
-        if ((plan.Attributes | plan.Cleared) != 0)
+        try
         {
-            // The atime words are one field: to set one of them, the field must be cleared.
-            var clear = plan.Cleared & ~plan.Attributes;
-            if ((clear & MountCalls.MOUNT_ATTR_ATIME_MASK) != 0 || (plan.Attributes & MountCalls.MOUNT_ATTR_ATIME_MASK) != 0)
-                clear |= MountCalls.MOUNT_ATTR_ATIME_MASK;
-            errno = MountCalls.SetAttributes(mount.Number, plan.Attributes, clear, plan.Recursive);
-            if (errno != 0)
-            {
-                mount.Dispose();
-                throw new KernelFailure(errno, "mount_setattr");
-            }
+            SetAttributes(mount, plan);
+            return mount;
         }
-        return mount;
+        catch
+        {
+            mount.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Gives a mount (tree) that exists the attributes of a plan.</summary>
+    internal static void SetAttributes(Descriptor mount, MountPlan plan)
+    {
+        if ((plan.Attributes | plan.Cleared) == 0) return;
+        // The atime words are one field: to set one of them, the field must be cleared.
+        var clear = plan.Cleared & ~plan.Attributes;
+        if ((clear & MountCalls.MOUNT_ATTR_ATIME_MASK) != 0 || (plan.Attributes & MountCalls.MOUNT_ATTR_ATIME_MASK) != 0)
+            clear |= MountCalls.MOUNT_ATTR_ATIME_MASK;
+        KernelFailure.ThrowIf(MountCalls.SetAttributes(mount.Number, plan.Attributes, clear, plan.Recursive), "mount_setattr");
     }
 
     private static Descriptor OnDevice(MountPlan plan)

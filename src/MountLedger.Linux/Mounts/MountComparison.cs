@@ -24,7 +24,7 @@ internal static class MountComparison
         var differences = ImmutableArray.CreateBuilder<string>(3);
         if (!SourceMatches(wanted, found)) differences.Add("source");
         // A bind mount has the type of the filesystem that it shows; its source was compared instead.
-        if (wanted.FsType != "bind" && wanted.FsType != found.Mount.FsType) differences.Add("fstype");
+        if (wanted.FsType != "bind" && !HelperComparison.TypesMatch(wanted.FsType, found.Mount.FsType)) differences.Add("fstype");
         if (!OptionsMatch(wanted, found.Mount)) differences.Add("options");
         return differences.ToImmutable();
     }
@@ -37,6 +37,7 @@ internal static class MountComparison
         // A bind mount of a part of such a filesystem shows the same source.
         if (found.Mount.Root != "/" && wanted.FsType != "btrfs") return false;
         if (found.Mount.Source == wanted.Source) return true;
+        if (!FilesystemCatalog.IsKernelType(wanted.FsType)) return HelperComparison.SourcesMatch(wanted, found.Mount);
         if (LoopDevices.BackingFile(found.Mount.Source) is { } file) return file == wanted.Source;
         return wanted.Source.StartsWith("/dev/", StringComparison.Ordinal)
             && found.Mount.Source.StartsWith("/dev/", StringComparison.Ordinal)
@@ -61,6 +62,7 @@ internal static class MountComparison
         foreach (var option in Restricting)
             if (present.Contains(option) && !wanted.Options.Contains(option)) return false;
         var super = found.SuperOptions.Select(Canonical).ToHashSet(StringComparer.Ordinal);
+        var byHelper = !FilesystemCatalog.IsKernelType(wanted.FsType);
         foreach (var option in wanted.Options)
         {
             if (Defaults.Contains(option)) continue;
@@ -69,6 +71,10 @@ internal static class MountComparison
                 // strictatime shows as the absence of the others.
                 var holds = option == "strictatime" ? !present.Contains("relatime") && !present.Contains("noatime") : present.Contains(option);
                 if (!holds) return false;
+            }
+            else if (byHelper)
+            {
+                if (!HelperComparison.OptionHolds(option, found.SuperOptions)) return false;
             }
             else if (wanted.FsType == "overlay" && Overlay.IsLayerKey(option.Split('=')[0]))
             {

@@ -8,9 +8,14 @@ namespace MountLedger.Linux;
 /// runs this; the agent reaches it through <see cref="WorkerMountHost"/>. Safe for many threads, as long as no two work on
 /// the same mountpoint.
 /// </summary>
-internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null)
+/// <param name="roots">Directories below which mountpoints may lie.</param>
+/// <param name="directoryAttributes">What directories that are made for mountpoints get; null: the default.</param>
+/// <param name="helpers">How mount helpers are run; null: none are.</param>
+internal sealed class MountOperations(
+    IReadOnlyList<string> roots, DirectoryAttributes? directoryAttributes = null, HelperOptions? helpers = null)
 {
     private const int PreparedMax = 1024;
+    private readonly HelperMount? helperMount = helpers is null ? null : new HelperMount(helpers);
     private readonly PathWalk walk = new(roots);
     private readonly DirectoryKeeper directories = new(new PathWalk(roots), directoryAttributes ?? DirectoryAttributes.Default);
     private readonly ConcurrentDictionary<long, Prepared> prepared = new();
@@ -53,7 +58,7 @@ internal sealed class MountOperations(IReadOnlyList<string> roots, DirectoryAttr
             if (reach.Missing.Count == 0 && facts.IsMountRoot)
                 return new PrepareResult.Occupied(Compared(MountTable.At(mountpoint, facts), true, spec));
 
-            var mount = DetachedMount.Make(plan);
+            var mount = helperMount?.Mounts(spec.FsType) == true ? helperMount.Make(plan) : DetachedMount.Make(plan);
             MountQueryCalls.Describe(mount.Number, out var made);
             prepared[token] = new Prepared(mount, plan, mountpoint, made.MountId);
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));

@@ -4,14 +4,18 @@ using System.Text.Json.Serialization;
 namespace MountLedger.Linux;
 
 /// <summary>What the agent asks of a worker.</summary>
-internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount }
+internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep }
 
 /// <summary>What a worker answers; <c>Hello</c> is its first message, with id 0 and unasked.</summary>
-internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown }
+internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept }
 
 /// <summary>A request on the channel. Which members are set follows from the verb; a <c>Discard</c> gets no answer.</summary>
 internal sealed record WorkerRequest(
-    long Id, WorkerVerb Verb, long Token, string? Mountpoint, MountSpec? Spec, PreparedMount? Prepared, UnmountOrder? Order);
+    long Id, WorkerVerb Verb, long Token, string? Mountpoint, MountSpec? Spec, PreparedMount? Prepared, UnmountOrder? Order)
+{
+    /// <summary>Of a <c>Sweep</c>: the pids of dead workers, whose staging is undone.</summary>
+    public ImmutableArray<string>? Dead { get; init; }
+}
 
 /// <summary>An answer on the channel. <paramref name="Directories"/>: to create, created or removed, as the outcome says.</summary>
 internal sealed record WorkerAnswer(

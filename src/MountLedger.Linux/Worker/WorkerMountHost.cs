@@ -26,7 +26,13 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
 
     /// <summary>Starts the first worker, so that the first command need not wait for it.</summary>
     /// <exception cref="WorkerUnavailableException">It does not start.</exception>
-    public async Task StartAsync(CancellationToken cancellationToken) => await supervisor.GetAsync(cancellationToken);
+    public async Task StartAsync(CancellationToken cancellationToken)
+    {
+        // All of these are dead: none of ours has been started.
+        var dead = Staging.WorkersIn(options.StagingDirectory);
+        await supervisor.GetAsync(cancellationToken);
+        if (dead.Count > 0) _ = SweepAsync(dead);
+    }
 
     /// <summary>
     /// Kills the workers that earlier agents left in this run directory. Call it with the host's lock held, before the first
@@ -131,6 +137,27 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         supervisor.QuiesceAsync(mountpoint, cancellationToken);
 
     public ValueTask DisposeAsync() => supervisor.DisposeAsync();
+
+    /// <summary>
+    /// Undoes what helpers of dead workers have left in staging. Nobody waits for it: it is at no mountpoint, and who mounts there
+    /// again does so in a place of his own.
+    /// </summary>
+    private async Task SweepAsync(IEnumerable<string> dead)
+    {
+        try
+        {
+            var (_, answer, why) = await CallAsync(
+                new WorkerRequest(0, WorkerVerb.Sweep, 0, null, null, null, null) { Dead = [.. dead] }, CancellationToken.None);
+            if (answer?.Outcome != WorkerOutcome.Swept)
+                options.Logger.LogWarning("What dead workers left below {Directory} was not undone: {Why}", options.StagingDirectory, why ?? answer?.Reason ?? "no answer");
+            foreach (var path in answer?.Directories ?? [])
+                options.Logger.LogInformation("A helper's mount that was never put into place was undone: {Path}", path);
+        }
+        catch (ObjectDisposedException)
+        {
+            // The agent stops; the next one does it.
+        }
+    }
 
     private async ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> CallAsync(
         WorkerRequest request, CancellationToken cancellationToken)

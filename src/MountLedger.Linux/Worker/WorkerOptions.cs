@@ -14,6 +14,19 @@ public sealed record WorkerOptions(
     /// <summary>How long an operation may take before its worker is given up.</summary>
     public TimeSpan OperationDeadline { get; init; } = TimeSpan.FromSeconds(60);
 
+    /// <summary>Where mount helpers are looked for unless something else is said.</summary>
+    public static readonly IReadOnlyList<string> HelperDirectoriesDefault =
+        ["/sbin", "/usr/sbin", "/usr/local/sbin", "/usr/bin", "/bin", "/usr/local/bin"];
+
+    /// <summary>How long a mount helper may run before it is killed; at most four fifths of <see cref="OperationDeadline"/>.</summary>
+    public TimeSpan HelperDeadline { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Where mount helpers are, in order.</summary>
+    public IReadOnlyList<string> HelperDirectories { get; init; } = HelperDirectoriesDefault;
+
+    /// <summary>Below it helpers mount; see <see cref="Staging"/>.</summary>
+    internal string StagingDirectory => Path.Combine(RunDirectory, "staging");
+
     /// <summary>How long a new worker may take to answer for the first time.</summary>
     public TimeSpan StartDeadline { get; init; } = TimeSpan.FromSeconds(10);
 

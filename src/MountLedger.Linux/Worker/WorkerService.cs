@@ -6,7 +6,7 @@ namespace MountLedger.Linux;
 /// The worker's threads. They take turns at the channel: one waits for a request, and executes it itself as soon as another
 /// one has taken its place, so a request costs no hand-over between threads.
 /// </summary>
-internal sealed class WorkerService(WorkerChannel channel, MountOperations operations)
+internal sealed class WorkerService(WorkerChannel channel, MountOperations operations, string? stagingDirectory = null)
 {
     private const int BrokenChannelExit = 3;
     private readonly Lock turn = new();
@@ -73,6 +73,9 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                     return Of(request.Id, operations.Attach(prepared));
                 case { Verb: WorkerVerb.Unmount, Order: { } order }:
                     return Of(request.Id, operations.Unmount(order));
+                case { Verb: WorkerVerb.Sweep, Dead: { } dead }:
+                    return new WorkerAnswer(
+                        request.Id, WorkerOutcome.Swept, Directories: stagingDirectory is null ? [] : [.. Staging.Sweep(stagingDirectory, dead)]);
                 case { Verb: WorkerVerb.Discard }:
                     operations.Discard(request.Token);
                     return null;

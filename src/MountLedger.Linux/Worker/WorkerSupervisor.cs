@@ -188,6 +188,9 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             foreach (var root in options.Roots) arguments.AddRange([WorkerEntry.RootFlag, root]);
             arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(options.Directories.Mode, 8)]);
             if (options.Directories.Owner is { } owner) arguments.AddRange([WorkerEntry.DirectoryOwnerFlag, $"{owner.Uid}:{owner.Gid}"]);
+            arguments.AddRange([WorkerEntry.StagingFlag, options.StagingDirectory]);
+            arguments.AddRange([WorkerEntry.HelperDeadlineFlag, HelperMs().ToString(CultureInfo.InvariantCulture)]);
+            foreach (var directory in options.HelperDirectories) arguments.AddRange([WorkerEntry.HelperDirectoryFlag, directory]);
             errno = ProcessCalls.Spawn(options.FileName, arguments, CleanEnvironment(), theirs.Number, ChannelInChild, out var pid);
             if (errno != 0)
             {
@@ -221,6 +224,9 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             return link;
         }
     }
+
+    /// <summary>The answer that a helper took too long has to come before the worker itself has taken too long.</summary>
+    private long HelperMs() => (long)Math.Min(options.HelperDeadline.TotalMilliseconds, options.OperationDeadline.TotalMilliseconds * 0.8);
 
     private static void ReapSoon(int pid)
     {

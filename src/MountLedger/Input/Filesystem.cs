@@ -1,5 +1,6 @@
 using System.Collections.Frozen;
 using System.Collections.Immutable;
+using System.Text.RegularExpressions;
 
 namespace MountLedger;
 
@@ -14,7 +15,13 @@ public enum SourceKind
 
     /// <summary>The absolute path of a directory.</summary>
     Directory,
+
+    /// <summary>What a mount helper takes: a server and a path, a bucket, … (<see cref="Filesystem.Form"/>).</summary>
+    Remote,
 }
+
+/// <summary>How the source of a type must look. <paramref name="Pattern"/> admits nothing that a program could read as a flag.</summary>
+public sealed record SourceForm(Regex Pattern, string Expected);
 
 /// <summary>What an option acts on.</summary>
 public enum OptionTarget
@@ -72,6 +79,9 @@ public enum ValueSyntax
 
     /// <summary>Printable text.</summary>
     Text,
+
+    /// <summary>Letters, digits and <c>_ . / : @ % + = ~ # -</c>: nothing that the option parser of any mount helper gives a meaning to.</summary>
+    HelperText,
 }
 
 /// <summary>
@@ -97,6 +107,12 @@ public sealed record OptionRule(string Name, OptionTarget Target, ValueNeed Need
 public sealed record Filesystem(
     string Type, SourceKind Source, FrozenDictionary<string, OptionRule> Options, ImmutableArray<string> RequiredOptions, bool ReadOnly)
 {
+    /// <summary>A program mounts it (<c>/sbin/mount.TYPE</c>), not the kernel's mount interface.</summary>
+    public bool ByHelper { get; init; }
+
+    /// <summary>How its source must look, where the kind does not say it all.</summary>
+    public SourceForm? Form { get; init; }
+
     /// <summary>The rule of an option as it stands in a spec (<c>size=1g</c>, <c>ro</c>), or null.</summary>
     public OptionRule? RuleOf(string option) => Options.GetValueOrDefault(KeyOf(option));
 

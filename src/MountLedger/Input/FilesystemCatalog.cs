@@ -23,10 +23,7 @@ public static class FilesystemCatalog
         Of("btrfs", SourceKind.DeviceOrImage, [.. Image(), .. Btrfs()]),
         Of("squashfs", SourceKind.DeviceOrImage, [.. Image(), .. Squashfs()], readOnly: true),
         Of("erofs", SourceKind.DeviceOrImage, [.. Image(), .. Erofs()], readOnly: true),
-    }.ToFrozenDictionary(filesystem => filesystem.Type, StringComparer.Ordinal);
-
-    private static readonly FrozenSet<string> HelperTypes =
-        FrozenSet.Create(StringComparer.Ordinal, "nfs", "nfs4", "cifs", "smb3", "fuse", "fuseblk", "glusterfs", "ceph", "ntfs-3g");
+    }.Concat(HelperFilesystems.BuiltIn()).ToFrozenDictionary(filesystem => filesystem.Type, StringComparer.Ordinal);
 
     /// <summary>All known types, in ordinal order.</summary>
     public static IReadOnlyList<string> Types { get; } = [.. ByType.Keys.Order(StringComparer.Ordinal)];
@@ -36,12 +33,11 @@ public static class FilesystemCatalog
     /// <summary>The filesystem of this exact name, or null.</summary>
     public static Filesystem? Find(string type) => ByType.GetValueOrDefault(type);
 
-    /// <summary>Whether the type is one that a program of its own mounts (<c>/sbin/mount.TYPE</c>).</summary>
-    public static bool NeedsHelper(string type) =>
-        HelperTypes.Contains(type) || type.StartsWith("fuse.", StringComparison.Ordinal);
+    /// <summary>Whether the kernel mounts this type without a program: what preparing it does is undone by closing a descriptor.</summary>
+    public static bool IsKernelType(string type) => Find(type) is { ByHelper: false };
 
     /// <summary>The flags that every mount can have. What is marked as a default is what the kernel does without any flag.</summary>
-    private static IEnumerable<OptionRule> PerMount() =>
+    internal static IEnumerable<OptionRule> PerMount() =>
     [
         MountFlag("ro", "write"), MountFlag("rw", "write") with { IsDefault = true },
         MountFlag("nosuid", "suid"), MountFlag("suid", "suid"),

@@ -13,6 +13,13 @@ public sealed record InputPolicy(string Host, ImmutableArray<string> Roots)
 
     /// <summary>A caller may ask for <c>dev</c>. Who does not ask gets <c>nodev</c> all the same.</summary>
     public bool AllowDev { get; init; }
+
+    /// <summary>Types beyond the catalogue that the configuration names, each mounted by a helper of its own.</summary>
+    public ImmutableArray<Filesystem> HelperTypes { get; init; } = [];
+
+    /// <summary>The filesystem of this exact name that can be mounted here, or null.</summary>
+    public Filesystem? Find(string type) =>
+        FilesystemCatalog.Find(type) ?? HelperTypes.FirstOrDefault(filesystem => filesystem.Type == type);
 }
 
 /// <summary>A mount request of which every member is in order, and whose spec is canonical.</summary>

@@ -44,8 +44,11 @@ public static class InputRule
 
     public const string KnownFilesystem = "known-filesystem";
 
-    /// <summary>The type needs a program of its own (<c>/sbin/mount.TYPE</c>).</summary>
+    /// <summary>A program of its own mounts the type (<c>/sbin/mount.TYPE</c>), and the configuration does not name it.</summary>
     public const string HelperUnsupported = "helper-unsupported";
+
+    /// <summary>The source is not what this type is mounted from.</summary>
+    public const string SourceForm = "source-form";
 
     public const string OptionCount = "option-count";
     public const string OptionLength = "option-length";
@@ -86,7 +89,7 @@ public static class InputRule
     [
         Required, NoControlCharacters, ValidUtf8, AbsolutePath, NormalisedPath, PathLength, ComponentLength, InsideRoot,
         NameLength, Printable, NoSurroundingSpace, HostName, OwnHost, SourceLength, NoLeadingDash, KnownFilesystem,
-        HelperUnsupported, OptionCount, OptionLength, OptionsLength, NoSeparator, KnownOption, OptionPolicy, OptionValue,
+        HelperUnsupported, SourceForm, OptionCount, OptionLength, OptionsLength, NoSeparator, KnownOption, OptionPolicy, OptionValue,
         OptionNeedsValue, OptionTakesNoValue, DuplicateOption, ContradictoryOptions, MissingOption, ReadOnlyFilesystem,
         NoClearSecret, WaitRange, KnownValue, KnownEventType, Time, LimitRange, IdempotencyKey, Version, ReasonLength,
     ];

@@ -27,6 +27,7 @@ internal static class OptionValues
         ValueSyntax.Words => value.Split(':').All(word => rule.Words.Contains(word)) ? value : null,
         ValueSyntax.Compression => Compression(rule, value),
         ValueSyntax.Text => IsText(value) ? value : null,
+        ValueSyntax.HelperText => value.Length > 0 && value.All(IsHarmless) ? value : null,
         _ => null,
     };
 
@@ -44,6 +45,7 @@ internal static class OptionValues
         ValueSyntax.Word => $"one of {string.Join(", ", rule.Words.Except(rule.RefusedWords))}",
         ValueSyntax.Words => $"some of {string.Join(", ", rule.Words)}, with ':' between them",
         ValueSyntax.Compression => $"one of {string.Join(", ", rule.Words)}, and for zlib and zstd a level such as zstd:3",
+        ValueSyntax.HelperText => "a value of letters, digits and _ . / : @ % + = ~ # -",
         _ => "printable text",
     };
 
@@ -103,6 +105,8 @@ internal static class OptionValues
         var level = value[(colon + 1)..].TrimStart('-');
         return value[..colon] is "zlib" or "zstd" && IsNumber(level) && level.Length <= 2 ? value : null;
     }
+
+    private static bool IsHarmless(char c) => char.IsAsciiLetterOrDigit(c) || "_./:@%+=~#-".Contains(c, StringComparison.Ordinal);
 
     private static bool IsText(string value) =>
         value.Length > 0 && !value.EnumerateRunes().Any(rune => Text.IsControl(rune) || Text.IsInvisible(rune) || Rune.IsWhiteSpace(rune));

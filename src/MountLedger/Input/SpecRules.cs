@@ -23,14 +23,14 @@ public static class SpecRules
         string? source, string? fstype, ImmutableArray<string>? options, InputPolicy policy, InputErrors errors)
     {
         var before = errors.Found;
-        var filesystem = Type(fstype, errors);
+        var filesystem = Type(fstype, policy, errors);
         var validSource = Source(source, filesystem, errors);
         var canonical = Options(options, filesystem, validSource, policy, errors);
         return errors.Found == before && filesystem is not null ? new MountSpec(validSource!, filesystem.Type, canonical) : null;
     }
 
     /// <summary>A known filesystem type, or null with an error that names the known ones.</summary>
-    public static Filesystem? Type(string? fstype, InputErrors errors)
+    public static Filesystem? Type(string? fstype, InputPolicy policy, InputErrors errors)
     {
         const string field = "fstype";
         if (string.IsNullOrEmpty(fstype))
@@ -38,14 +38,14 @@ public static class SpecRules
             errors.Add(field, InputRule.Required, fstype, $"give a filesystem type: {string.Join(", ", FilesystemCatalog.Types)}");
             return null;
         }
-        if (fstype.Length <= TypeLengthMax && FilesystemCatalog.NeedsHelper(fstype))
+        if (policy.Find(fstype) is { } filesystem) return filesystem;
+        if (fstype.Length <= TypeLengthMax && fstype.StartsWith("fuse", StringComparison.Ordinal))
         {
             errors.Add(
                 field, InputRule.HelperUnsupported, fstype,
-                "this version mounts no type that needs a helper program (network and FUSE filesystems): mount it by other means and use a bind of it");
+                $"give one of {string.Join(", ", FilesystemCatalog.Types)}, or let the agent's configuration name the type under helperTypes, with its options");
             return null;
         }
-        if (FilesystemCatalog.Find(fstype) is { } filesystem) return filesystem;
         errors.Add(field, InputRule.KnownFilesystem, fstype, $"give one of {string.Join(", ", FilesystemCatalog.Types)}");
         return null;
     }
@@ -103,6 +103,8 @@ public static class SpecRules
         {
             Text.CheckPrintable(errors, field, source);
         }
+        if (errors.Found == before && filesystem?.Form is { } form && !form.Pattern.IsMatch(source))
+            errors.Add(field, InputRule.SourceForm, source, $"give {filesystem.Type} a source of the form {form.Expected}");
         return errors.Found == before ? source : null;
     }
 
@@ -165,7 +167,7 @@ public static class SpecRules
         }
         else if (OptionValues.Canonical(rule, value) is { } canonical)
         {
-            wanted.Add(field, rule.Name, $"{rule.Name}={canonical}", rule);
+            wanted.Add(field, rule.AliasOf ?? rule.Name, $"{rule.AliasOf ?? rule.Name}={canonical}", rule);
         }
         else
         {

@@ -16,7 +16,7 @@ internal static class BadInput
 
     public static IReadOnlyList<Case> All { get; } =
     [
-        .. Paths(), .. Names(), .. Hosts(), .. Sources(), .. Types(), .. OptionShapes(), .. OptionMeanings(), .. Numbers(), .. Queries(),
+        .. Paths(), .. Names(), .. Hosts(), .. Sources(), .. Types(), .. Helpers(), .. OptionShapes(), .. OptionMeanings(), .. Numbers(), .. Queries(),
     ];
 
     private static IEnumerable<Case> Paths() =>
@@ -116,8 +116,29 @@ internal static class BadInput
         Mounting("type empty", Mount() with { Fstype = "" }, "fstype", Required),
         .. new[] { "ext5", "TMPFS", "proc", "sysfs", "none", "auto", "-t", "tmpfs;id", "tmpfs,ext4", "tmp\0fs", "../tmpfs", new string('x', 5000) }
             .Select(type => Mounting($"type {type[..Math.Min(type.Length, 20)]}", Mount() with { Fstype = type }, "fstype", KnownFilesystem)),
-        .. new[] { "nfs", "nfs4", "cifs", "fuse", "fuse.sshfs", "fuse.", "glusterfs", "ceph" }
+        .. new[] { "fuse", "fuse.", "fuse.unheard-of", "fuseblk", "fuse.sshfs;id", "fuse.../../bin/sh" }
             .Select(type => Mounting($"type {type}", Mount() with { Fstype = type }, "fstype", HelperUnsupported)),
+    ];
+
+    /// <summary>What a mount helper, or the ssh that it runs, would take for something else than a source or a value.</summary>
+    private static IEnumerable<Case> Helpers() =>
+    [
+        .. new[]
+        {
+            ("nfs", "server"), ("nfs", "/export"), ("nfs", "server:/x y"), ("nfs4", "ser ver:/x"), ("nfs", "server:/a,b"), ("nfs", "@-x:/a"),
+            ("cifs", "server/share"), ("cifs", "//server"), ("cifs", "//-server/share"), ("cifs", @"//server\share/x"), ("cifs", "//server/a,b"),
+            ("fuse.sshfs", "server"), ("fuse.sshfs", "[-oProxyCommand=id]:/x"), ("fuse.sshfs", "user@-oProxyCommand=id:/x"),
+            ("fuse.sshfs", "@server:/x"), ("fuse.sshfs", "server:/x,ssh_command=id"), ("fuse.sshfs", "server:/x\\"), ("fuse.sshfs", "server:/$(id)"),
+            ("fuse.rclone", ":local,x=y:/"), ("fuse.rclone", "/etc"), ("fuse.s3fs", "Bucket"), ("fuse.s3fs", "bucket:sub"), ("fuse.s3fs", "a,url=http://x"),
+            ("glusterfs", "volume"), ("ceph", "monitor"),
+        }.Select(pair => Mounting($"{pair.Item1} from {pair.Item2}", Options(pair.Item1, pair.Item2), "source", InputRule.SourceForm)),
+        Mounting("sshfs from a flag", Options("fuse.sshfs", "-oProxyCommand=id:/x"), "source", NoLeadingDash),
+        Mounting("bindfs of a relative directory", Options("fuse.bindfs", "data"), "source", AbsolutePath),
+        .. new[] { "ssh_command=id", "ProxyCommand=id", "LocalCommand=id", "PermitLocalCommand=yes", "sftp_server=/bin/sh", "directport=1", "password_stdin", "modules=subdir", "fsname=x", "subtype=x", "auto_unmount", "nonempty" }
+            .Select(option => Mounting($"sshfs with {option}", Options("fuse.sshfs", "server:/x", option), "options[0]", KnownOption)),
+        .. new[] { "port=22 -oProxyCommand=id", "port=1\\", "workaround=$(id)", "port=`id`", "idmap=\"user\"" }
+            .Select(option => Mounting($"sshfs with {option}", Options("fuse.sshfs", "server:/x", option), "options[0]", OptionValue)),
+        Mounting("cifs with a password", Options("cifs", "//server/share", "password=hunter2"), "options[0]", NoClearSecret),
     ];
 
     private static IEnumerable<Case> OptionShapes() =>

@@ -81,7 +81,7 @@ public sealed class BadInputTests
     [Fact]
     public void The_password_of_a_server_is_not_echoed_when_its_type_is_refused()
     {
-        var errors = ErrorsOf(Options("cifs", "-//user:hunter2@server/share", "pass=hunter2"));
+        var errors = ErrorsOf(Options("fuse.smbnetfs", "-//user:hunter2@server/share", "pass=hunter2"));
 
         Assert.Equal(3, errors.Count);
         Assert.DoesNotContain(errors, error => error.ToString().Contains("hunter2", StringComparison.Ordinal));

@@ -49,6 +49,39 @@ public sealed class GoodInputTests
         Assert.Empty(errors);
     }
 
+    [Theory]
+    [InlineData("nfs", "server:/export", "vers=4.2,hard", "hard,nodev,nosuid,vers=4.2")]
+    [InlineData("nfs", "server:/export", "nfsvers=3,soft", "nodev,nosuid,soft,vers=3")]
+    [InlineData("nfs4", "[fe80::1%eth0]:/export", "", "nodev,nosuid")]
+    [InlineData("cifs", "//files.example.org/share/sub", "username=bob,seal,ro", "nodev,nosuid,ro,seal,username=bob")]
+    [InlineData("ceph", "mon1:6789,mon2:/", "name=admin", "name=admin,nodev,nosuid")]
+    [InlineData("ceph", "admin@fsid.cephfs=/", "", "nodev,nosuid")]
+    [InlineData("glusterfs", "server:/volume", "acl", "acl,nodev,nosuid")]
+    [InlineData("fuse.sshfs", "bob@server:", "port=2222,reconnect", "nodev,nosuid,port=2222,reconnect")]
+    [InlineData("fuse.sshfs", "[::1]:/srv", "IdentityFile=/etc/keys/a", "IdentityFile=/etc/keys/a,nodev,nosuid")]
+    [InlineData("fuse.bindfs", "/srv/with space", "force-user=bob,perms=0644:a+X", "force-user=bob,nodev,nosuid,perms=0644:a+X")]
+    [InlineData("fuse.rclone", "remote:bucket/dir", "vfs-cache-mode=writes", "nodev,nosuid,vfs-cache-mode=writes")]
+    [InlineData("fuse.s3fs", "bucket:/dir", "url=https://s3.example.org:9000", "nodev,nosuid,url=https://s3.example.org:9000")]
+    public void A_type_that_a_helper_mounts_is_accepted(string fstype, string source, string options, string canonical)
+    {
+        var spec = SpecOf(Options(fstype, source, options.Split(',', StringSplitOptions.RemoveEmptyEntries)));
+
+        Assert.Equal((fstype, source, canonical), (spec.FsType, spec.Source, string.Join(',', spec.Options)));
+        Assert.Equal(spec, SpecOf(Options(fstype, source, [.. spec.Options])));
+    }
+
+    [Fact]
+    public void A_type_that_the_configuration_names_is_accepted_with_the_options_that_it_names()
+    {
+        var policy = Policy with { HelperTypes = [HelperFilesystems.Configured("fuse.encfs", ["volume", "quiet"]), HelperFilesystems.Configured("davfs", ["conf"])] };
+
+        Assert.Equal(new("a", "fuse.encfs", ["allow_other", "nodev", "nosuid", "quiet", "volume=x"]), SpecOf(Options("fuse.encfs", "a", "volume=x", "quiet", "allow_other"), policy));
+        Assert.Equal(new("https://dav/x", "davfs", ["nodev", "nosuid", "ro"]), SpecOf(Options("davfs", "https://dav/x", "ro"), policy));
+        Assert.Equal(InputRule.KnownOption, Assert.Single(ErrorsOf(Options("davfs", "x", "allow_other"), policy)).Rule);
+        Assert.Equal(InputRule.SourceForm, Assert.Single(ErrorsOf(Options("davfs", "x y"), policy)).Rule);
+        Assert.Equal(InputRule.KnownFilesystem, Assert.Single(ErrorsOf(Options("davfs", "x"))).Rule);
+    }
+
     [Fact]
     public void A_path_of_exactly_2048_bytes_is_accepted()
     {

@@ -1,0 +1,92 @@
+using System.Diagnostics;
+using System.Text;
+using MountLedger.Linux.Interop;
+
+namespace MountLedger.Linux;
+
+/// <summary>One run of a mount helper: started, listened to, waited for, and killed with its whole group when its time is up.</summary>
+internal static class HelperProcess
+{
+    /// <summary>Of what it prints, the last 64 KiB are kept.</summary>
+    public const int OutputMax = 64 * 1024;
+
+    private static readonly TimeSpan DeathMax = TimeSpan.FromSeconds(2);
+
+    /// <summary>How it ended. <paramref name="Status"/>: as the program set it, or minus the signal that killed it.</summary>
+    public readonly record struct End(bool InTime, int Status, string Output);
+
+    /// <exception cref="KernelFailure">It cannot be started.</exception>
+    /// <param name="started">Told the pid, which is that of its session too, as soon as there is one.</param>
+    public static End Run(HelperCommand command, TimeSpan deadline, Action<int>? started = null)
+    {
+        var clock = Stopwatch.StartNew();
+        KernelFailure.ThrowIf(ProcessCalls.Pipe(out var read, out var write), "pipe2");
+        using var reading = read!;
+        int pid;
+        using (write) KernelFailure.ThrowIf(ProcessCalls.SpawnSession(command.Program, command.Arguments, HelperCommand.Environment, write!.Number, out pid), $"{command.Program} cannot be started");
+
+        // Nobody else reaps our children, so the pid is this child's until we do.
+        var number = ProcessCalls.OpenProcess(pid, out var errno);
+        if (number < 0)
+        {
+            ProcessCalls.KillGroup(pid);
+            throw new KernelFailure(errno, $"pidfd_open of {command.Program}");
+        }
+        using var process = new Descriptor(number);
+        started?.Invoke(pid);
+        var output = new Tail();
+        var open = true;
+        var inTime = true;
+        while (!ProcessCalls.HasExited(number))
+        {
+            var left = deadline - clock.Elapsed;
+            if (left <= TimeSpan.Zero)
+            {
+                inTime = false;
+                break;
+            }
+            // Its end wakes us; while its output is open, that is emptied meanwhile, so that it never waits for us long.
+            SocketCalls.Poll(number, SocketCalls.POLLIN, (int)Math.Min(left.TotalMilliseconds + 1, open ? 20 : 1000));
+            if (open) open = output.Take(reading.Number);
+        }
+        var status = inTime ? ProcessCalls.StatusOf(number) : 0;
+        // What it started stays when it did its work: that is the filesystem.
+        if (!inTime || status != 0) ProcessCalls.KillGroup(pid);
+        if (!inTime)
+        {
+            var dying = Stopwatch.StartNew();
+            while (!ProcessCalls.HasExited(number) && dying.Elapsed < DeathMax) SocketCalls.Poll(number, SocketCalls.POLLIN, 100);
+        }
+        if (open) output.Take(reading.Number);
+        ProcessCalls.Reap(number);
+        return new End(inTime, status, output.ToString());
+    }
+
+    /// <summary>The last bytes of a stream.</summary>
+    private sealed class Tail
+    {
+        private const int ReadsMax = 64;
+        private readonly byte[] bytes = new byte[OutputMax];
+        private readonly byte[] buffer = new byte[8192];
+        private long total;
+
+        /// <returns>False at the end of the stream.</returns>
+        public bool Take(int descriptor)
+        {
+            for (var i = 0; i < ReadsMax; i++)
+            {
+                var count = ProcessCalls.ReadNow(descriptor, buffer);
+                if (count <= 0) return count < 0;
+                foreach (var value in buffer.AsSpan(0, count)) bytes[total++ % OutputMax] = value;
+            }
+            return true;
+        }
+
+        public override string ToString()
+        {
+            if (total <= OutputMax) return Encoding.UTF8.GetString(bytes, 0, (int)total);
+            var start = (int)(total % OutputMax);
+            return Encoding.UTF8.GetString([.. bytes[start..], .. bytes[..start]]);
+        }
+    }
+}

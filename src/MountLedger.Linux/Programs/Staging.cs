@@ -1,0 +1,180 @@
+using MountLedger.Linux.Interop;
+
+namespace MountLedger.Linux;
+
+/// <summary>
+/// Where helpers mount: directories of a private tmpfs that only root can enter, one tmpfs for each worker, named by its pid.
+/// What is still mounted there when a place is given back, or when its worker is gone, is undone; no name is ever used twice,
+/// because a daemon that ends long after may still unmount by the path it was given.
+/// </summary>
+internal sealed class Staging(string directory)
+{
+    private const int UndoAttemptsMax = 32;
+    private const int WorkersMax = 4096;
+    private const int PlacesMax = 4096;
+    private const string NoteSuffix = ".helper";
+
+    private static readonly Lock Making = new();
+    private Descriptor? root;
+
+    private string Own => $"{directory}/{Environment.ProcessId}";
+
+    /// <summary>One directory for one helper.</summary>
+    internal sealed class Place(Descriptor root, string path) : IDisposable
+    {
+        public string Path => path;
+
+        private string Name => path[(path.LastIndexOf('/') + 1)..];
+
+        /// <summary>The topmost mount here, as an open directory; null when nothing is mounted.</summary>
+        public Descriptor? Mounted()
+        {
+            var leaf = PathWalk.OpenChild(root, Name, out _);
+            if (leaf is not null && MountQueryCalls.Describe(leaf.Number, out var facts) == 0 && facts.IsMountRoot) return leaf;
+            leaf?.Dispose();
+            return null;
+        }
+
+        /// <summary>Remembers who works here, for whoever has to end it when this process does not live to do so.</summary>
+        public void Note(int helper)
+        {
+            try
+            {
+                File.WriteAllText(path + NoteSuffix, HelperSearch.Identify(helper) ?? "");
+            }
+            catch (IOException)
+            {
+                // No room for a note: its arguments give it away as well.
+            }
+        }
+
+        public void Dispose()
+        {
+            File.Delete(path + NoteSuffix);
+            Undo(root, Name);
+        }
+    }
+
+    /// <exception cref="KernelFailure">The tmpfs or the directory cannot be made.</exception>
+    public Place Open()
+    {
+        var parent = Root();
+        var name = Guid.NewGuid().ToString("N");
+        KernelFailure.ThrowIf(PathCalls.MakeDirectory(parent.Number, name, Convert.ToUInt32("700", 8)), "a staging directory cannot be made");
+        return new Place(parent, $"{Own}/{name}");
+    }
+
+    /// <summary>
+    /// Undoes what dead workers left: kills the helpers that still run, unmounts what they mounted, removes the directories.
+    /// </summary>
+    /// <param name="directory">The staging directory of all workers.</param>
+    /// <param name="dead">Names (pids) of the workers.</param>
+    /// <returns>Paths at which something was mounted that nobody will take over any more.</returns>
+    public static IReadOnlyList<string> Sweep(string directory, IEnumerable<string> dead)
+    {
+        var undone = new List<string>();
+        foreach (var worker in dead.Take(WorkersMax).Select(name => $"{directory}/{name}"))
+        {
+            using var root = OpenDirectory(worker);
+            if (root is null) continue;
+            foreach (var name in NamesIn(root))
+            {
+                HelperSearch.Kill($"{worker}/{name}");
+                if (NoteOf($"{worker}/{name}") is { } note) HelperSearch.KillSession(note);
+                if (Undo(root, name)) undone.Add($"{worker}/{name}");
+            }
+            for (var i = 0; i < UndoAttemptsMax && MountCalls.Unmount(worker, MountCalls.MNT_DETACH | MountCalls.UMOUNT_NOFOLLOW) == 0; i++) { }
+            PathCalls.RemoveDirectory(PathCalls.AT_FDCWD, worker);
+        }
+        return undone;
+    }
+
+    /// <summary>The workers that have a staging directory, living or dead.</summary>
+    public static IReadOnlyList<string> WorkersIn(string directory) =>
+        Directory.Exists(directory)
+            ? [.. Directory.EnumerateDirectories(directory).Take(WorkersMax).Select(path => Path.GetFileName(path))]
+            : [];
+
+    /// <returns>Whether something was mounted there.</returns>
+    private static bool Undo(Descriptor root, string name)
+    {
+        var found = false;
+        // A helper that is late may mount between our unmount and our rmdir, which then fails; after it, it cannot.
+        for (var attempt = 0; attempt < UndoAttemptsMax; attempt++)
+        {
+            var path = $"/proc/self/fd/{root.Number}/{name}";
+            if (MountCalls.Unmount(path, MountCalls.MNT_DETACH | MountCalls.UMOUNT_NOFOLLOW) == 0)
+            {
+                found = true;
+                continue;
+            }
+            if (PathCalls.RemoveDirectory(root.Number, name) != Errno.EBUSY) break;
+        }
+        return found;
+    }
+
+    private Descriptor Root()
+    {
+        lock (Making) return root ??= Make();
+    }
+
+    private Descriptor Make()
+    {
+        const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        try
+        {
+            Directory.CreateDirectory(directory, OwnerOnly);
+            Directory.CreateDirectory(Own, OwnerOnly);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new KernelFailure(Errno.EACCES, $"the staging directory {Own} cannot be made: {e.Message}");
+        }
+        using var below = OpenDirectory(Own) ?? throw new KernelFailure(Errno.ENOENT, $"the staging directory {Own} cannot be opened");
+        var mount = DetachedMount.Make(MountPlan.Of(new MountSpec("mountledger-staging", "tmpfs", ["mode=700", "nodev", "noexec", "nosuid", "size=4m"])));
+        try
+        {
+            KernelFailure.ThrowIf(MountCalls.Attach(mount.Number, below.Number), $"the staging tmpfs cannot be attached at {Own}");
+            // Where the directory lies on a shared mount, what is mounted in here must not appear in other namespaces, and a mount
+            // below a shared one cannot be moved.
+            KernelFailure.ThrowIf(MountCalls.MakePrivate(mount.Number), "mount_setattr of the staging tmpfs: mount helpers need Linux 5.12 or newer");
+            return mount;
+        }
+        catch
+        {
+            mount.Dispose();
+            throw;
+        }
+    }
+
+    private static string? NoteOf(string place)
+    {
+        try
+        {
+            return File.Exists(place + NoteSuffix) ? File.ReadAllText(place + NoteSuffix) : null;
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
+    private static IReadOnlyList<string> NamesIn(Descriptor root)
+    {
+        try
+        {
+            return [.. Directory.EnumerateDirectories($"/proc/self/fd/{root.Number}").Take(PlacesMax).Select(path => Path.GetFileName(path))];
+        }
+        catch (IOException)
+        {
+            return [];
+        }
+    }
+
+    private static Descriptor? OpenDirectory(string path)
+    {
+        var number = PathCalls.OpenAt(
+            PathCalls.AT_FDCWD, path, PathCalls.O_PATH | PathCalls.O_DIRECTORY, PathCalls.RESOLVE_NO_MAGICLINKS, out _);
+        return number < 0 ? null : new Descriptor(number);
+    }
+}

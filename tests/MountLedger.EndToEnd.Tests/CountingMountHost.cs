@@ -29,6 +29,12 @@ public sealed class CountingMountHost(IMountHost real) : IMountHost
 
     public Task<ImmutableArray<ObservedMount>> ListAsync(CancellationToken cancellationToken) => real.ListAsync(cancellationToken);
 
+    public IAsyncEnumerable<MountTableChange> WatchAsync(CancellationToken cancellationToken) => real.WatchAsync(cancellationToken);
+
+    public Task<ObservedMount?> FindAsync(ulong mountId, CancellationToken cancellationToken) => real.FindAsync(mountId, cancellationToken);
+
+    public Task<bool?> HasEntriesAsync(string mountpoint, CancellationToken cancellationToken) => real.HasEntriesAsync(mountpoint, cancellationToken);
+
     public Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken) =>
         real.PrepareAsync(mountpoint, spec, cancellationToken);
 

@@ -38,10 +38,13 @@ public sealed class TestHost : IAsyncDisposable
 
     public ExecutorOptions ExecutorOptions { get; init; } = new();
 
-    public static async Task<TestHost> StartAsync(PostgresServer server, ExecutorOptions? options = null)
+    /// <summary>Null: nobody watches the mount table, so that a test alone decides when the kernel is looked at.</summary>
+    public DriftOptions? DriftOptions { get; init; }
+
+    public static async Task<TestHost> StartAsync(PostgresServer server, ExecutorOptions? options = null, DriftOptions? drift = null)
     {
         RootEnvironment.Require();
-        var host = new TestHost { ExecutorOptions = options ?? new(), ConnectionString = await server.CreateLedgerAsync() };
+        var host = new TestHost { ExecutorOptions = options ?? new(), DriftOptions = drift, ConnectionString = await server.CreateLedgerAsync() };
         host._database = LedgerDatabase.Open(host.ConnectionString);
         host.Store = new PostgresEventStore(host._database);
         await host.StartNodeAsync();
@@ -142,7 +145,7 @@ public sealed class TestHost : IAsyncDisposable
             HostName, agentId, _machineId, Worker.Identity.BootId, 0, TimeSpan.FromSeconds(30), CancellationToken.None);
         Node = new HostNode(
             new AgentIdentity(HostName, agentId, lease.Epoch), Store, Kernel, await Store.LoadHostStateAsync(HostName, CancellationToken.None),
-            [Root], TimeProvider.System, NullLogger.Instance, ExecutorOptions);
+            [Root], TimeProvider.System, NullLogger.Instance, ExecutorOptions, driftOptions: DriftOptions);
         await Node.StartAsync(CancellationToken.None);
     }
 }

@@ -45,6 +45,9 @@ public sealed record AgentSettings
     /// <summary>How often the work list is read although nobody called; 0 switches it off.</summary>
     public double PollSeconds { get; init; } = 30;
 
+    /// <summary>How often the whole mount table is compared although the kernel told of no change; 0 switches it off.</summary>
+    public double AuditSeconds { get; init; } = 60;
+
     /// <summary>How long the lease of the host lasts when it is not renewed.</summary>
     public double LeaseSeconds { get; init; } = 15;
 
@@ -126,6 +129,7 @@ public sealed record AgentSettings
             HelperSeconds = Seconds("HELPER_SECONDS", settings.HelperSeconds),
             ShutdownSeconds = Seconds("SHUTDOWN_SECONDS", settings.ShutdownSeconds),
             PollSeconds = Seconds("POLL_SECONDS", settings.PollSeconds),
+            AuditSeconds = Seconds("AUDIT_SECONDS", settings.AuditSeconds),
             LeaseSeconds = Seconds("LEASE_SECONDS", settings.LeaseSeconds),
             DirectoryMode = Value("DIRECTORY_MODE") ?? settings.DirectoryMode,
             DirectoryOwner = Value("DIRECTORY_OWNER") ?? settings.DirectoryOwner,
@@ -150,7 +154,7 @@ public sealed record AgentSettings
             errors.Add("directoryOwner", "uid-gid", DirectoryOwner, "give user and group by number, such as 1000:1000");
         foreach (var (name, seconds, min, max) in ((string, double, double, double)[])
             [("operationSeconds", OperationSeconds, 0.1, 3600), ("helperSeconds", HelperSeconds, 0.1, 3600), ("shutdownSeconds", ShutdownSeconds, 0, 3600),
-            ("pollSeconds", PollSeconds, 0, 3600), ("leaseSeconds", LeaseSeconds, 1, 3600)])
+            ("pollSeconds", PollSeconds, 0, 3600), ("auditSeconds", AuditSeconds, 0, 86_400), ("leaseSeconds", LeaseSeconds, 1, 3600)])
         {
             if (!(seconds >= min && seconds <= max))
                 errors.Add(name, "seconds-range", $"{seconds}", $"give a number of seconds from {min} to {max}");
@@ -170,8 +174,8 @@ public sealed record AgentSettings
 /// <summary>What a configuration file may say; whatever it leaves out keeps its default.</summary>
 internal sealed record SettingsFile(
     string? Host, string? StateDir, string? Socket, string? Postgres, ImmutableArray<string>? Roots, string? LockDir,
-    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? LeaseSeconds, string? DirectoryMode, string? DirectoryOwner,
-    bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
+    double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? AuditSeconds, double? LeaseSeconds,
+    string? DirectoryMode, string? DirectoryOwner, bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
     ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
@@ -185,6 +189,7 @@ internal sealed record SettingsFile(
         OperationSeconds = OperationSeconds ?? settings.OperationSeconds,
         ShutdownSeconds = ShutdownSeconds ?? settings.ShutdownSeconds,
         PollSeconds = PollSeconds ?? settings.PollSeconds,
+        AuditSeconds = AuditSeconds ?? settings.AuditSeconds,
         LeaseSeconds = LeaseSeconds ?? settings.LeaseSeconds,
         DirectoryMode = DirectoryMode ?? settings.DirectoryMode,
         DirectoryOwner = DirectoryOwner ?? settings.DirectoryOwner,

@@ -145,6 +145,10 @@ public sealed class MountLedgerService(
             new ExecutorOptions
             {
                 PollInterval = settings.PollSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.PollSeconds),
+            },
+            driftOptions: new DriftOptions
+            {
+                AuditInterval = settings.AuditSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.AuditSeconds),
             });
         await _node.StartAsync(cancellationToken);
         var node = _node;

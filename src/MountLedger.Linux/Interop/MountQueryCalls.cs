@@ -98,6 +98,18 @@ internal static partial class MountQueryCalls
         return errno;
     }
 
+    /// <summary>Where a mount is, as raw bytes in the caller's buffer: 0 or the error number. Allocates nothing.</summary>
+    public static int PointOf(ulong mountId, byte[] buffer, out ReadOnlySpan<byte> point)
+    {
+        point = default;
+        var errno = Fill(mountId, MNT_POINT, buffer);
+        if (errno != 0) return errno;
+        if ((U64(buffer, 8) & MNT_POINT) == 0) return Errno.ENOENT;
+        var start = buffer.AsSpan(StatmountFixedSize + (int)U32(buffer, 108));
+        point = start[..start.IndexOf((byte)0)];
+        return 0;
+    }
+
     /// <summary>The unique ids of all mounts below <paramref name="mountId"/>, oldest first; 0 or the error number.</summary>
     public static unsafe int List(ulong mountId, int countMax, List<ulong> ids)
     {

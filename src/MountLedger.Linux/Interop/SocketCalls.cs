@@ -79,6 +79,15 @@ internal static partial class SocketCalls
         return PollDescriptors(&entry, 1, timeoutMs) > 0 ? entry.Returned : (short)0;
     }
 
+    /// <summary>Waits for any of some descriptors (a negative one is left out); <paramref name="came"/> gets what came on each.</summary>
+    public static unsafe void Poll(ReadOnlySpan<int> descriptors, ReadOnlySpan<short> events, Span<short> came, int timeoutMs)
+    {
+        var entries = stackalloc PollEntry[descriptors.Length];
+        for (var i = 0; i < descriptors.Length; i++) entries[i] = new PollEntry { Descriptor = descriptors[i], Events = events[i] };
+        var any = PollDescriptors(entries, (nuint)descriptors.Length, timeoutMs) > 0;
+        for (var i = 0; i < descriptors.Length; i++) came[i] = any ? entries[i].Returned : (short)0;
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     private struct PollEntry
     {

@@ -85,8 +85,9 @@ internal sealed class MountOperations(
             try
             {
                 using var leaf = directories.Create(order.Mountpoint, order.DirectoriesToCreate, created);
+                var overEmpty = created.Contains(order.Mountpoint) || DirectoryEntries.Any(leaf) == false;
                 AttachTo(ours, leaf);
-                return new AttachResult.Attached(ours.MountId, [.. created]);
+                return new AttachResult.Attached(ours.MountId, [.. created], overEmpty);
             }
             catch (KernelFailure failure)
             {
@@ -94,6 +95,15 @@ internal sealed class MountOperations(
                 return new AttachResult.Failed(failure.ToError(OperationKind.Mount, tried));
             }
         }
+    }
+
+    /// <inheritdoc cref="IMountHost.HasEntriesAsync"/>
+    public bool? HasEntries(string mountpoint)
+    {
+        using var directory = walk.Open(mountpoint, out var problem);
+        if (directory is null) return problem?.Errno == Errno.ENOENT ? false : null;
+        // A mount that has come meanwhile has content of its own.
+        return MountQueryCalls.Describe(directory.Number, out var facts) != 0 || facts.IsMountRoot ? null : DirectoryEntries.Any(directory);
     }
 
     /// <inheritdoc cref="IMountHost.DiscardAsync"/>

@@ -57,6 +57,17 @@ internal static class MountTable
         return errno is 0 or Errno.ENOENT or Errno.ENOSYS ? errno : MountQueryCalls.Look(id, MountQueryCalls.Everything, out facts);
     }
 
+    /// <summary>The mount with this unique id, wherever it is.</summary>
+    /// <returns>False: it cannot be told by id, ask the table.</returns>
+    public static bool TryFind(ulong id, out ObservedMount? mount)
+    {
+        mount = null;
+        if (!StatmountTellsAll.Value) return false;
+        var errno = MountQueryCalls.Look(id, MountQueryCalls.Everything, out var facts);
+        if (errno == 0 && facts is not null) mount = Observed(facts).Mount;
+        return errno is 0 or Errno.ENOENT;
+    }
+
     /// <summary>What a bind mount of this directory would show: the device and the path within its filesystem.</summary>
     /// <returns>Null when the directory cannot be opened without following a link.</returns>
     public static (uint Major, uint Minor, string Root)? OriginOf(string directory)

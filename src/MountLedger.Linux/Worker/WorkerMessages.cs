@@ -4,10 +4,10 @@ using System.Text.Json.Serialization;
 namespace MountLedger.Linux;
 
 /// <summary>What the agent asks of a worker.</summary>
-internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep }
+internal enum WorkerVerb { Observe, Prepare, Attach, Discard, Unmount, Sweep, HasEntries }
 
 /// <summary>What a worker answers; <c>Hello</c> is its first message, with id 0 and unasked.</summary>
-internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept }
+internal enum WorkerOutcome { Hello, Observed, Ready, Occupied, Attached, Unmounted, NotMounted, Failed, Unknown, Swept, Looked }
 
 /// <summary>A request on the channel. Which members are set follows from the verb; a <c>Discard</c> gets no answer.</summary>
 internal sealed record WorkerRequest(
@@ -17,10 +17,12 @@ internal sealed record WorkerRequest(
     public ImmutableArray<string>? Dead { get; init; }
 }
 
-/// <summary>An answer on the channel. <paramref name="Directories"/>: to create, created or removed, as the outcome says.</summary>
+/// <summary>An answer on the channel. <paramref name="Directories"/>: to create, created or removed, as the outcome says; <paramref name="Flag"/>:
+/// of an attach, that the directory was empty; of a look, that it is not.</summary>
 internal sealed record WorkerAnswer(
     long Id, WorkerOutcome Outcome, Observation? Observation = null, ulong? MountId = null,
-    ImmutableArray<string>? Directories = null, KernelError? Error = null, string? Reason = null)
+    ImmutableArray<string>? Directories = null, KernelError? Error = null, string? Reason = null,
+    bool? Flag = null)
 {
     /// <summary>The token of the request, put in by the agent.</summary>
     [JsonIgnore]

@@ -76,6 +76,21 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
             },
             cancellationToken);
 
+    public IAsyncEnumerable<MountTableChange> WatchAsync(CancellationToken cancellationToken)
+    {
+        var watch = MountTableWatch.Start(options.Roots, options.Logger);
+        cancellationToken.UnsafeRegister(static watch => ((MountTableWatch)watch!).Dispose(), watch);
+        return watch.ReadAllAsync(cancellationToken);
+    }
+
+    public async Task<ObservedMount?> FindAsync(ulong mountId, CancellationToken cancellationToken) =>
+        MountTable.TryFind(mountId, out var mount)
+            ? mount
+            : (await ListAsync(cancellationToken)).FirstOrDefault(candidate => candidate.MountId == mountId);
+
+    public async Task<bool?> HasEntriesAsync(string mountpoint, CancellationToken cancellationToken) =>
+        (await CallAsync(new WorkerRequest(0, WorkerVerb.HasEntries, 0, mountpoint, null, null, null), cancellationToken)).Answer?.Flag;
+
     public async Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken)
     {
         var (end, answer, why) = await CallAsync(
@@ -103,7 +118,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
         if (end == CallEnd.TimedOut) supervisor.WriteOff(link);
         return answer switch
         {
-            { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? []),
+            { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? [], answer.Flag == true),
             { Outcome: WorkerOutcome.Failed, Error: { } error } => new AttachResult.Failed(error),
             _ => new AttachResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
         };

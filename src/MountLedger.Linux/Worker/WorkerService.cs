@@ -73,6 +73,8 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
                     return Of(request.Id, operations.Attach(prepared));
                 case { Verb: WorkerVerb.Unmount, Order: { } order }:
                     return Of(request.Id, operations.Unmount(order));
+                case { Verb: WorkerVerb.HasEntries, Mountpoint: { } mountpoint }:
+                    return new WorkerAnswer(request.Id, WorkerOutcome.Looked, Flag: operations.HasEntries(mountpoint));
                 case { Verb: WorkerVerb.Sweep, Dead: { } dead }:
                     return new WorkerAnswer(
                         request.Id, WorkerOutcome.Swept, Directories: stagingDirectory is null ? [] : [.. Staging.Sweep(stagingDirectory, dead)]);
@@ -103,7 +105,7 @@ internal sealed class WorkerService(WorkerChannel channel, MountOperations opera
 
     private static WorkerAnswer Of(long id, AttachResult result) => result switch
     {
-        AttachResult.Attached done => new(id, WorkerOutcome.Attached, MountId: done.MountId, Directories: done.DirectoriesCreated),
+        AttachResult.Attached done => new(id, WorkerOutcome.Attached, MountId: done.MountId, Directories: done.DirectoriesCreated, Flag: done.OverEmptyDirectory),
         AttachResult.Failed failed => new(id, WorkerOutcome.Failed, Error: failed.Error),
         AttachResult.Unknown unknown => new(id, WorkerOutcome.Unknown, Reason: unknown.Reason),
         _ => throw new InvalidOperationException(result.GetType().Name),

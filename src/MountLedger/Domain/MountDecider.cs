@@ -127,7 +127,7 @@ public static class MountDecider
         {
             { Kernel: null, Operation: null, Uncertain: false } => Accept([removed, .. OutcomeRules.NotNeeded(state)]),
             { Kernel.Adopted: true, Operation: null, Uncertain: false } =>
-                Accept(removed, new MountEvent.Unmounted(Released: true, DirectoriesRemoved: [])),
+                Accept([removed, .. OutcomeRules.Unmounted(state, released: true, [])]),
             _ => Accept(removed, new MountEvent.UnmountRequested(command.Mode)),
         };
     }

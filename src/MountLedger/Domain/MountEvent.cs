@@ -34,9 +34,13 @@ public abstract record MountEvent : LedgerEvent
     public sealed record MountStarted(
         long Generation, string BootId, ulong MountNamespaceId, ulong? MountId, ImmutableArray<string> DirectoriesToCreate) : MountEvent;
 
-    /// <summary>The mount holds. <paramref name="DirectoriesCreated"/> are ours to remove (rule 6), outermost first.</summary>
+    /// <summary>
+    /// The mount holds. <paramref name="DirectoriesCreated"/> are ours to remove (rule 6), outermost first;
+    /// <paramref name="OverEmptyDirectory"/>: nothing lay below it, so what is found there later was written while it was missing.
+    /// </summary>
     public sealed record Mounted(
-        string BootId, ulong MountNamespaceId, ulong? MountId, ImmutableArray<string> DirectoriesCreated) : MountEvent;
+        string BootId, ulong MountNamespaceId, ulong? MountId, ImmutableArray<string> DirectoriesCreated,
+        bool OverEmptyDirectory = false) : MountEvent;
 
     /// <summary>The mount failed; <paramref name="RetryAt"/> is when it is tried again if somebody still wants it.</summary>
     public sealed record MountFailed(

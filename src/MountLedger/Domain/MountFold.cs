@@ -29,6 +29,7 @@ internal static class MountFold
             {
                 Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: false),
                 OwnedDirectories = Union(state.OwnedDirectories, e.DirectoriesCreated),
+                MountedOverEmpty = e.OverEmptyDirectory,
                 Error = null,
                 UncertainInARow = 0,
             })
@@ -44,6 +45,7 @@ internal static class MountFold
         {
             Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: true),
             UnmountWanted = null,
+            MountedOverEmpty = false,
             Error = null,
         }),
         MountEvent.MountKept => Confirmed(state with { UnmountWanted = null, Error = null }),
@@ -78,7 +80,12 @@ internal static class MountFold
             Error = new OperationError(OperationKind.Remount, e.Errno, e.Message, [], 1, null, state.Version + 1),
         },
         MountEvent.DriftDetected e => Drifted(state with { Drift = state.Drift.SetItem(e.Kind, e.Detail) }, e.Kind),
-        MountEvent.DriftResolved e => state with { Drift = state.Drift.Remove(e.Kind) },
+        MountEvent.DriftResolved e => state with
+        {
+            Drift = state.Drift.Remove(e.Kind),
+            // Looked at and settled: the next mount may cover what is there now.
+            MountedOverEmpty = state.MountedOverEmpty && e.Kind != DriftKind.ShadowedData,
+        },
         MountEvent.RepairPaused => state with { RepairPaused = true },
         MountEvent.RepairResumed => state with { RepairPaused = false },
         _ => state,

@@ -46,6 +46,9 @@ public sealed record MountState
     /// <summary>Directories that MountLedger created for this mountpoint, outermost first (rule 6).</summary>
     public ImmutableArray<string> OwnedDirectories { get; init; } = [];
 
+    /// <summary>The last mount was made over an empty directory: what lies there while it is missing was written meanwhile.</summary>
+    public bool MountedOverEmpty { get; init; }
+
     /// <summary>The last failure, until an operation succeeds.</summary>
     public OperationError? Error { get; init; }
 

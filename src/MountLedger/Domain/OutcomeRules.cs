@@ -20,12 +20,16 @@ public static class OutcomeRules
 
     /// <summary>The mount holds; what was reported missing is no longer.</summary>
     public static ImmutableArray<MountEvent> Mounted(
-        MountState state, KernelIdentity kernel, ulong? mountId, ImmutableArray<string> directoriesCreated) =>
-        [new MountEvent.Mounted(kernel.BootId, kernel.MountNamespaceId, mountId, directoriesCreated), .. Repaired(state)];
+        MountState state, KernelIdentity kernel, ulong? mountId, ImmutableArray<string> directoriesCreated,
+        bool overEmptyDirectory = false) =>
+    [
+        new MountEvent.Mounted(kernel.BootId, kernel.MountNamespaceId, mountId, directoriesCreated, overEmptyDirectory),
+        .. DriftRules.Over(state, "mounted again"),
+    ];
 
     public static ImmutableArray<MountEvent> Adopted(MountState state, KernelIdentity kernel, ulong? mountId) =>
     [
-        new MountEvent.MountAdopted(kernel.BootId, kernel.MountNamespaceId, mountId), .. Repaired(state),
+        new MountEvent.MountAdopted(kernel.BootId, kernel.MountNamespaceId, mountId), .. DriftRules.Over(state, "mounted again"),
         .. state.Drift.ContainsKey(DriftKind.Foreign) ? [new MountEvent.DriftResolved(DriftKind.Foreign, "adopted")] : ImmutableArray<MountEvent>.Empty,
     ];
 
@@ -47,6 +51,10 @@ public static class OutcomeRules
         DateTimeOffset? retryAt = forgotten.Length < state.Attachments.Count ? now + RetryDelay(attempt) : null;
         return [new MountEvent.MountFailed(error.Errno, error.Message, error.Transient, attempt, retryAt), .. forgotten, .. retryAt is null ? NotNeeded(state) : []];
     }
+
+    /// <summary>The mount is gone, and with it whatever was wrong with it.</summary>
+    public static ImmutableArray<MountEvent> Unmounted(MountState state, bool released, ImmutableArray<string> directoriesRemoved) =>
+        [new MountEvent.Unmounted(released, directoriesRemoved), .. DriftRules.Over(state, released ? "released" : "unmounted")];
 
     /// <summary>Rule 10: the mount stays, and is tried again.</summary>
     public static ImmutableArray<MountEvent> UnmountFailed(MountState state, KernelError error, DateTimeOffset now)
@@ -77,7 +85,7 @@ public static class OutcomeRules
             // Once is bad luck. What takes its worker with it each time is told as a failure and waits between tries.
             OperationKind.Mount when ours is null && again => MountFailed(state, NoOutcome(state, operation), now),
             OperationKind.Unmount when ours is not null && again => UnmountFailed(state, NoOutcome(state, operation), now),
-            OperationKind.Unmount when ours is null => [new MountEvent.Unmounted(Released: false, DirectoriesRemoved: [])],
+            OperationKind.Unmount when ours is null => Unmounted(state, released: false, []),
             OperationKind.Mount when ours is not null => Mounted(state, identity, ours.MountId, operation.Directories),
             _ when ours is not null => [new MountEvent.OperationSettled(operation.Kind, SettledAs.Mounted, null)],
             _ =>
@@ -108,16 +116,9 @@ public static class OutcomeRules
             : found.Mounts.FirstOrDefault(mount => mount.Matches);
     }
 
-    private static ImmutableArray<MountEvent> Repaired(MountState state) =>
-        state.Drift.ContainsKey(DriftKind.Missing)
-            ? [new MountEvent.DriftResolved(DriftKind.Missing, "mounted again")]
-            : [];
-
     /// <summary>Once the last holder has left without a mount: what nobody needs is not missing.</summary>
     public static ImmutableArray<MountEvent> NotNeeded(MountState state) =>
-        state.Drift.ContainsKey(DriftKind.Missing)
-            ? [new MountEvent.DriftResolved(DriftKind.Missing, "no longer needed")]
-            : [];
+        DriftRules.Over(state, "no longer needed");
 
     private static int AttemptOf(MountState state, OperationKind kind) =>
         state.Error is { } error && error.Operation == kind ? error.Attempt + 1 : 1;

@@ -18,12 +18,12 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
         if (await ObserveAsync(state.Mountpoint) is not { } seen || state.Kernel is not { } kernel) return null;
 
         // Without unique ids, that something is mounted there must do; whether it is ours, the start-up comparison asks by meaning.
-        bool IsOurs(ObservedMount mount) => kernel.MountId is null || mount.MountId == kernel.MountId;
+        bool IsOurs(ObservedMount mount) => kernel.IsOf(host.Identity) && (kernel.MountId is null || mount.MountId == kernel.MountId);
         if (seen.Top is { } top && IsOurs(top)) return null;
         if (seen.Mounts.Any(IsOurs)) return new Finding.Covered($"{seen.Top!.FsType} {seen.Top.Source}");
 
-        var elsewhere = (await host.ListAsync(CancellationToken.None))
-            .FirstOrDefault(mount => kernel.MountId is not null && mount.MountId == kernel.MountId);
+        var elsewhere = kernel.MountId is { } id ? await host.FindAsync(id, CancellationToken.None) : null;
+        if (elsewhere?.Path == state.Mountpoint) return null;
         var (kind, detail) = elsewhere is null
             ? (DriftKind.Missing, "unmounted by somebody else")
             : (DriftKind.Moved, $"now at {elsewhere.Path}");

@@ -12,6 +12,9 @@ public sealed class HostNode : IAsyncDisposable
     private readonly IEventStore _store;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
+    private readonly IMountHost _host;
+    private readonly CancellationTokenSource _stop = new();
+    private Task _watching = Task.CompletedTask;
 
     /// <param name="agent">Who serves the host, with the epoch that the ledger gave it.</param>
     /// <param name="store">The ledger.</param>
@@ -20,18 +23,22 @@ public sealed class HostNode : IAsyncDisposable
     /// <param name="roots">The directories below which everything mounted is ours or foreign.</param>
     public HostNode(
         AgentIdentity agent, IEventStore store, IMountHost host, HostState hostState, ImmutableArray<string> roots, TimeProvider time,
-        ILogger logger, ExecutorOptions? executorOptions = null, HandlerOptions? handlerOptions = null)
+        ILogger logger, ExecutorOptions? executorOptions = null, HandlerOptions? handlerOptions = null,
+        DriftOptions? driftOptions = null)
     {
         (Agent, _store, _time, _logger) = (agent, store, time, logger);
         Live = new LiveStates();
         Host = new HostSwitch(hostState);
         Journal = new MountJournal(store, Live, agent, time, logger);
         var @operator = new MountOperator(agent, host, Live, Journal, Host, time, logger);
-        Executor = new MountExecutor(agent, store, Live, Journal, @operator, time, executorOptions ?? new(), logger);
+        var check = new DriftCheck(agent, host, Live, Journal, roots, logger);
+        Executor = new MountExecutor(agent, store, Live, Journal, @operator, check, new RepairOrder(host, Live), time, executorOptions ?? new(), logger);
         Commands = new CommandHandler(
             agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
         HostCommands = new HostHandler(agent, store, Host);
-        Reconciler = new Reconciler(agent, store, host, Live, Journal, roots, time, logger);
+        Reconciler = new Reconciler(agent, store, host, Live, check, time, logger);
+        _host = host;
+        if (driftOptions is not null) Watch = new DriftWatch(host, Live, Executor, check, time, driftOptions, logger);
     }
 
     public AgentIdentity Agent { get; }
@@ -43,12 +50,18 @@ public sealed class HostNode : IAsyncDisposable
     public HostHandler HostCommands { get; }
     public Reconciler Reconciler { get; }
 
+    /// <summary>Null when nobody watches the mount table while this node runs.</summary>
+    public DriftWatch? Watch { get; }
+
     /// <summary>Compares ledger and kernel, then begins to act. Commands may be given from then on.</summary>
     public async Task<ReconcileReport> StartAsync(CancellationToken cancellationToken)
     {
+        // Watched before it is listed: what happens in between is told.
+        var changes = Watch is null ? null : _host.WatchAsync(_stop.Token);
         var report = await Reconciler.RunAsync(cancellationToken);
         Executor.Start();
-        foreach (var mountpoint in report.Gone) Executor.Wake(mountpoint);
+        foreach (var mountpoint in report.Suspects) Executor.Examine(mountpoint);
+        if (changes is not null) _watching = Watch!.RunAsync(changes, _stop.Token);
         return report;
     }
 
@@ -101,9 +114,32 @@ public sealed class HostNode : IAsyncDisposable
     }
 
     /// <summary>Lets running operations finish within the deadline; mounts stay in place.</summary>
-    public Task StopAsync(TimeSpan deadline) => Executor.StopAsync(deadline);
+    public async Task StopAsync(TimeSpan deadline)
+    {
+        await EndWatchAsync();
+        await Executor.StopAsync(deadline);
+    }
 
-    public ValueTask DisposeAsync() => Executor.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await EndWatchAsync();
+        await Executor.DisposeAsync();
+        _stop.Dispose();
+    }
+
+    private async Task EndWatchAsync()
+    {
+        await _stop.CancelAsync();
+        try
+        {
+            await _watching;
+        }
+        catch (OperationCanceledException)
+        {
+            // That is how it ends.
+        }
+        _watching = Task.CompletedTask;
+    }
 
     private void WakeAll()
     {

@@ -14,6 +14,7 @@ public sealed class LiveStates
     private readonly Lock _lock = new();
     private readonly Dictionary<string, MountState> _states = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _present = new(StringComparer.Ordinal);
+    private readonly Dictionary<ulong, string> _byMountId = [];
     private readonly HashSet<string> _old = new(StringComparer.Ordinal);
     private readonly Queue<(string Mountpoint, long Version)> _absent = new();
     private readonly Dictionary<string, List<Waiter>> _waiters = new(StringComparer.Ordinal);
@@ -34,6 +35,8 @@ public sealed class LiveStates
         lock (_lock)
         {
             if (_states.TryGetValue(state.Mountpoint, out var known) && known.Version > state.Version) return;
+            if (known?.Kernel?.MountId is { } before && before != state.Kernel?.MountId) _byMountId.Remove(before);
+            if (state.Kernel?.MountId is { } id) _byMountId[id] = state.Mountpoint;
             _states[state.Mountpoint] = state;
             _old.Remove(state.Mountpoint);
             if (IsPresent(state)) _present.Add(state.Mountpoint);
@@ -86,6 +89,18 @@ public sealed class LiveStates
                     _waiters.Remove(mountpoint);
             }
         }
+    }
+
+    /// <summary>The mountpoint whose mount has this unique id; null when it is none of ours.</summary>
+    public string? MountpointOf(ulong mountId)
+    {
+        lock (_lock) return _byMountId.GetValueOrDefault(mountId);
+    }
+
+    /// <summary>The present state of a mountpoint, however old; null when it is absent.</summary>
+    public MountState? PresentAt(string mountpoint)
+    {
+        lock (_lock) return _present.Contains(mountpoint) ? StateOrNull(mountpoint) : null;
     }
 
     /// <summary>Present mountpoints above this one, nearest first.</summary>

@@ -40,6 +40,15 @@ internal static partial class Log
     public static partial void Reconciled(
         this ILogger logger, int mountpoints, int mounts, long elapsedMs, int missing, int foreign, int unsettled);
 
+    [LoggerMessage(113, LogLevel.Information, "drift {Kind} at {Mountpoint} is over: {Detail}")]
+    public static partial void DriftOver(this ILogger logger, DriftKind kind, string mountpoint, string? detail);
+
+    [LoggerMessage(114, LogLevel.Warning, "the audit of the mount table failed, it is tried again later: {Reason}")]
+    public static partial void AuditFailed(this ILogger logger, string reason);
+
+    [LoggerMessage(115, LogLevel.Warning, "the kernel does not tell changes of the mount table: they are found by comparing it every {Seconds} s")]
+    public static partial void NotWatching(this ILogger logger, double seconds);
+
     [LoggerMessage(112, LogLevel.Warning, "{Running} operations still run after the shutdown deadline; the next start settles them")]
     public static partial void LeftRunning(this ILogger logger, int running);
 }

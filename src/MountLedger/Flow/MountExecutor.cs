@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Collections.Immutable;
 using Microsoft.Extensions.Logging;
 
 namespace MountLedger;
@@ -31,12 +32,15 @@ public sealed class MountExecutor : IAsyncDisposable
     private readonly LiveStates _live;
     private readonly MountJournal _journal;
     private readonly MountOperator _operator;
+    private readonly DriftCheck _drift;
+    private readonly RepairOrder _order;
     private readonly TimeProvider _time;
     private readonly ExecutorOptions _options;
     private readonly ILogger _logger;
     private readonly SemaphoreSlim _turns;
     private readonly CancellationTokenSource _stop = new();
     private readonly ConcurrentDictionary<string, Look> _queued = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, ImmutableHashSet<string>> _waiting = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, ITimer> _timers = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<long, Task> _running = new();
     private long _turnNumber;
@@ -44,11 +48,11 @@ public sealed class MountExecutor : IAsyncDisposable
     private volatile bool _started;
 
     public MountExecutor(
-        AgentIdentity agent, IEventStore store, LiveStates live, MountJournal journal, MountOperator @operator, TimeProvider time,
-        ExecutorOptions options, ILogger logger)
+        AgentIdentity agent, IEventStore store, LiveStates live, MountJournal journal, MountOperator @operator, DriftCheck drift,
+        RepairOrder order, TimeProvider time, ExecutorOptions options, ILogger logger)
     {
-        (_agent, _store, _live, _journal, _operator, _time, _options, _logger) =
-            (agent, store, live, journal, @operator, time, options, logger);
+        (_agent, _store, _live, _journal, _operator, _drift, _order, _time, _options, _logger) =
+            (agent, store, live, journal, @operator, drift, order, time, options, logger);
         _turns = new SemaphoreSlim(options.MountpointsAtOnceMax);
     }
 
@@ -73,6 +77,12 @@ public sealed class MountExecutor : IAsyncDisposable
     /// else appended, so the ledger is to be read. Never blocks.
     /// </summary>
     public void Wake(string mountpoint, bool reload = false) => Wake(mountpoint, reload ? Look.Reload : Look.Plain);
+
+    /// <summary>
+    /// Asks for a look at the kernel too: something may have happened to this mountpoint that nobody asked for. The look is part of a
+    /// turn, so that it never sees an operation of ours half done.
+    /// </summary>
+    public void Examine(string mountpoint) => Wake(mountpoint, Look.Kernel);
 
     private void Wake(string mountpoint, Look look)
     {
@@ -166,6 +176,7 @@ public sealed class MountExecutor : IAsyncDisposable
         {
             if (_stop.IsCancellationRequested || _journal.IsFenced) return false;
             var state = await _journal.StateAsync(mountpoint, look.HasFlag(Look.Reload), _stop.Token);
+            if (step == 0 && look.HasFlag(Look.Kernel)) state = await _drift.LookAsync(state, _stop.Token) ?? state;
             var next = MountFlow.NextAction(state);
             if (next.Kind == ActionKind.None)
             {
@@ -179,6 +190,13 @@ public sealed class MountExecutor : IAsyncDisposable
                 return acted;
             }
             look = Look.Plain;
+            if (next.Kind == ActionKind.Mount && await _order.WaitsForAsync(state, _stop.Token) is { } first)
+            {
+                _waiting.AddOrUpdate(first.Mountpoint, [mountpoint], (_, others) => others.Add(mountpoint));
+                // What is known to be missing is on its way, or may not be repaired.
+                if (first.Kernel is not null) Examine(first.Mountpoint);
+                return acted;
+            }
             if (!await _operator.StepAsync(next.Kind, state, origin)) return acted;
             acted = true;
         }
@@ -192,6 +210,11 @@ public sealed class MountExecutor : IAsyncDisposable
     /// </summary>
     private void WakeRelatives(string mountpoint)
     {
+        // Those that it is the source of are no relatives by path.
+        if (_waiting.TryRemove(mountpoint, out var dependents))
+        {
+            foreach (var dependent in dependents) Wake(dependent);
+        }
         foreach (var below in _live.DescendantsOf(mountpoint))
         {
             if (MountFlow.NextAction(below).IsDue(_time.GetUtcNow())) Wake(below.Mountpoint);
@@ -235,6 +258,9 @@ public sealed class MountExecutor : IAsyncDisposable
 
         /// <summary>The next try is not waited for: what it failed of has changed.</summary>
         Now = 2,
+
+        /// <summary>The kernel is to be looked at: it may have changed without us.</summary>
+        Kernel = 4,
     }
 
     private async Task PollAsync()

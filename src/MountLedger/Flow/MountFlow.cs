@@ -43,7 +43,8 @@ public static class MountFlow
         if (state.Kernel is null)
         {
             if (state.Attachments.IsEmpty) return new(ActionKind.None);
-            if (state.RepairPaused && state.Drift.ContainsKey(DriftKind.Missing)) return new(ActionKind.None);
+            if (state.Drift.ContainsKey(DriftKind.Missing) && (state.RepairPaused || state.Drift.ContainsKey(DriftKind.ShadowedData)))
+                return new(ActionKind.None);
             return new(ActionKind.Mount, RetryOf(state, OperationKind.Mount));
         }
 

@@ -50,7 +50,7 @@ public sealed class MountOperator(
         ActionKind.Unmount => UnmountAsync(state, origin),
         ActionKind.Settle => SettleAsync(state),
         ActionKind.Keep => RecordWhileAsync(ActionKind.Keep, state, [new MountEvent.MountKept()], origin),
-        ActionKind.Release => RecordWhileAsync(ActionKind.Release, state, [new MountEvent.Unmounted(Released: true, [])], origin),
+        ActionKind.Release => RecordWhileAsync(ActionKind.Release, state, OutcomeRules.Unmounted(state, released: true, []), origin),
         _ => Task.FromResult(false),
     };
 
@@ -95,6 +95,13 @@ public sealed class MountOperator(
                 OperationKind.Mount, "EBUSY", new Rejection.WouldHide(state.Mountpoint, hidden).Message, transient: true), origin);
         }
         if (!MayBegin(ActionKind.Mount, state)) return false;
+        if (DriftRules.MayShadowData(state) && await host.HasEntriesAsync(state.Mountpoint, CancellationToken.None) == true)
+        {
+            const string detail = "the directory was empty when it was mounted over and is not any more: files were written while the mount was missing";
+            logger.Drift(DriftKind.ShadowedData, state.Mountpoint, detail);
+            return await RecordAsync(
+                state, newest => DriftRules.MayShadowData(newest) ? [new MountEvent.DriftDetected(DriftKind.ShadowedData, detail)] : [], agent.Own());
+        }
 
         switch (await host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None))
         {
@@ -160,7 +167,7 @@ public sealed class MountOperator(
         return await OutcomeAsync(state, operation, origin, newest => result switch
         {
             AttachResult.Attached attached => OutcomeRules.Mounted(
-                newest, host.Identity, attached.MountId, attached.DirectoriesCreated),
+                newest, host.Identity, attached.MountId, attached.DirectoriesCreated, attached.OverEmptyDirectory),
             AttachResult.Failed f => OutcomeRules.MountFailed(newest, f.Error, time.GetUtcNow()),
             _ => Uncertain(newest, operation, ((AttachResult.Unknown)result).Reason),
         });
@@ -178,8 +185,8 @@ public sealed class MountOperator(
             logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
         {
-            UnmountResult.Unmounted done => [new MountEvent.Unmounted(Released: false, done.DirectoriesRemoved)],
-            UnmountResult.NotMounted done => [new MountEvent.Unmounted(Released: false, done.DirectoriesRemoved)],
+            UnmountResult.Unmounted done => OutcomeRules.Unmounted(newest, released: false, done.DirectoriesRemoved),
+            UnmountResult.NotMounted done => OutcomeRules.Unmounted(newest, released: false, done.DirectoriesRemoved),
             UnmountResult.Failed f => OutcomeRules.UnmountFailed(newest, f.Error, time.GetUtcNow()),
             _ => Uncertain(newest, operation, ((UnmountResult.Unknown)result).Reason),
         });

@@ -21,7 +21,8 @@ internal sealed record MountStateRow(
     ImmutableArray<string> OwnedDirectories,
     OperationError? Error,
     ImmutableSortedDictionary<DriftKind, string?> Drift,
-    bool RepairPaused);
+    bool RepairPaused,
+    bool MountedOverEmpty);
 
 /// <summary>From a state to its row and back.</summary>
 public static class MountStateCodec
@@ -30,7 +31,8 @@ public static class MountStateCodec
     public static string Encode(MountState state) => JsonSerializer.Serialize(
         new MountStateRow(
             state.Spec, state.Kernel, state.Operation, state.Uncertain, state.UncertainInARow, state.UnmountWanted, state.LastHolder?.Volume,
-            state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused),
+            state.LastHolder?.Consumer, state.Released, state.OwnedDirectories, state.Error, state.Drift, state.RepairPaused,
+            state.MountedOverEmpty),
         StoredJson.Context.MountStateRow);
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
@@ -56,6 +58,7 @@ public static class MountStateCodec
             Error = row.Error,
             Drift = row.Drift ?? ImmutableSortedDictionary<DriftKind, string?>.Empty,
             RepairPaused = row.RepairPaused,
+            MountedOverEmpty = row.MountedOverEmpty,
             UpdatedAt = updatedAt,
             Attachments = MountState.NoAttachments.AddRange(
                 attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment))),

@@ -21,6 +21,21 @@ public interface IMountHost
     /// <summary>The whole mount table, in mount order. Runs at start and in the audit, not for each command.</summary>
     Task<ImmutableArray<ObservedMount>> ListAsync(CancellationToken cancellationToken);
 
+    /// <summary>
+    /// Changes of the mount table, from this call on: it watches before it returns, so a listing that is made afterwards misses nothing.
+    /// Ends only with the token; a source that cannot watch ends at once, and only the audit is left.
+    /// </summary>
+    IAsyncEnumerable<MountTableChange> WatchAsync(CancellationToken cancellationToken) => AsyncEnumerable.Empty<MountTableChange>();
+
+    /// <summary>The mount with this unique id, wherever it is in this namespace; null when it is gone.</summary>
+    async Task<ObservedMount?> FindAsync(ulong mountId, CancellationToken cancellationToken) =>
+        (await ListAsync(cancellationToken)).FirstOrDefault(mount => mount.MountId == mountId);
+
+    /// <summary>
+    /// Whether something lies in the directory where nothing is mounted now: false also when there is none. Null: nobody can tell in time.
+    /// </summary>
+    Task<bool?> HasEntriesAsync(string mountpoint, CancellationToken cancellationToken) => Task.FromResult<bool?>(null);
+
     /// <summary>Makes the mount without attaching it, and finds what must be created for it. Changes nothing that can be seen.</summary>
     Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken);
 
@@ -69,6 +84,25 @@ public sealed record ObservedMount(
     public bool Matches => Differences is { IsEmpty: true };
 }
 
+/// <summary>What a notification says of the mount table.</summary>
+public enum TableChangeKind
+{
+    /// <summary>A mount came to be at <see cref="MountTableChange.Path"/>.</summary>
+    Attached,
+
+    /// <summary>A mount is gone.</summary>
+    Detached,
+
+    /// <summary>A mount is now at <see cref="MountTableChange.Path"/>, and everything below it came along.</summary>
+    Moved,
+
+    /// <summary>Something changed that the kernel does not name (options, or more than could be told): look at everything.</summary>
+    Unclear,
+}
+
+/// <summary>One change of the mount table. A hint where to look, not a fact: it may be old, doubled or of no importance.</summary>
+public readonly record struct MountTableChange(TableChangeKind Kind, ulong MountId, string? Path);
+
 /// <summary>What is at a path: its mounts, the topmost first. Empty: nothing is mounted exactly there.</summary>
 public sealed record Observation(ImmutableArray<ObservedMount> Mounts, bool DirectoryExists)
 {
@@ -107,7 +141,10 @@ public abstract record AttachResult
     private AttachResult() { }
 
     /// <summary>The mount is at its path, read back from the kernel; <paramref name="MountId"/> is its unique id, if the kernel has those.</summary>
-    public sealed record Attached(ulong? MountId, ImmutableArray<string> DirectoriesCreated) : AttachResult;
+    /// <param name="MountId">Its unique id.</param>
+    /// <param name="DirectoriesCreated">Ours to remove, outermost first.</param>
+    /// <param name="OverEmptyDirectory">Nothing lay in the directory that it covers; false also when nobody looked.</param>
+    public sealed record Attached(ulong? MountId, ImmutableArray<string> DirectoriesCreated, bool OverEmptyDirectory = false) : AttachResult;
 
     /// <summary>It is certain that nothing was attached (or it was rolled back).</summary>
     public sealed record Failed(KernelError Error) : AttachResult;

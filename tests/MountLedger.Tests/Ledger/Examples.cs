@@ -20,7 +20,7 @@ internal static class Examples
         new MountEvent.AttachmentAdded("vol-1", "vm <1> & 'ä'", OnFailure.Retry),
         new MountEvent.AttachmentRemoved("vol-1", "vm-1", RemovalReason.MountFailed),
         new MountEvent.MountStarted(3, Boot, Namespace, 9_007_199_254_740_993, ["/srv/ml/a", "/srv/ml/a/b"]),
-        new MountEvent.Mounted(Boot, Namespace, 2_147_483_655, ["/srv/ml/a"]),
+        new MountEvent.Mounted(Boot, Namespace, 2_147_483_655, ["/srv/ml/a"], true),
         new MountEvent.MountFailed("EIO", "mount /dev/sda1 at /srv/ml/a: EIO", true, 2, At),
         new MountEvent.MountAdopted(Boot, Namespace, null),
         new MountEvent.MountKept(),

@@ -25,7 +25,7 @@ internal static class AppendMeasures
         await using var shared = LedgerDatabase.Open(server.ConnectionString);
         await new Migrator(shared).MigrateAsync(CancellationToken.None);
         var alone = Enumerable.Range(0, Writers).Select(_ => LedgerDatabase.Open(server.ConnectionString)).ToList();
-        var script = PreparePgbench(context, server);
+        var pgbench = Pgbench.Prepare(context, server.SocketDirectory);
 
         var seconds = context.Options.Size(5, 1);
         var gathered = Enumerable.Repeat(new PostgresEventStore(shared), Writers).ToList();
@@ -36,7 +36,7 @@ internal static class AppendMeasures
         for (var round = 0; round < context.Options.Rounds; round++)
         {
             together.Add(await AppendsPerSecondAsync(gathered, seconds));
-            inserts.Add(InsertsPerSecond(context, server, script, seconds));
+            inserts.Add(pgbench.InsertsPerSecond(Writers, seconds));
             apart.Add(await AppendsPerSecondAsync(ungathered, seconds));
         }
         foreach (var database in alone) await database.DisposeAsync();
@@ -72,24 +72,5 @@ internal static class AppendMeasures
         return new AppendBatch(
             stream, 0, [change], new AppendOrigin("bench", "bench", null, null, null, LocalAgent: true),
             state.Evolve(change, 1, DateTimeOffset.UnixEpoch, "bench"), null, AttachmentChanges.None, false, null);
-    }
-
-    private static string PreparePgbench(MeasureContext context, EmbeddedPostgres server)
-    {
-        Programs.Must(
-            Path.Combine(context.Options.PostgresBin, "psql"), "-h", server.SocketDirectory, "-U", ClusterSetup.Ledger, "-d", ClusterSetup.Ledger, "-qc",
-            "create table plain (id bigint generated always as identity primary key, body text not null)");
-        var script = Path.Combine(context.Workplace.Path, "insert.sql");
-        File.WriteAllText(script, "insert into plain (body) values ('one row, as small as an event''s data');\n");
-        return script;
-    }
-
-    private static double InsertsPerSecond(MeasureContext context, EmbeddedPostgres server, string script, int seconds)
-    {
-        var output = Programs.Must(
-            Path.Combine(context.Options.PostgresBin, "pgbench"), "-h", server.SocketDirectory, "-U", ClusterSetup.Ledger, "-n", "-M", "prepared",
-            "-c", Writers.ToString(CultureInfo.InvariantCulture), "-j", "2", "-T", seconds.ToString(CultureInfo.InvariantCulture), "-f", script, ClusterSetup.Ledger);
-        var line = output.Split('\n').First(line => line.StartsWith("tps = ", StringComparison.Ordinal));
-        return double.Parse(line.Split(' ')[2], CultureInfo.InvariantCulture);
     }
 }

@@ -1,7 +1,7 @@
 namespace MountLedger.Bench;
 
 /// <summary>What the command line says. <paramref name="Smoke"/>: a run in which everything happens and no figure means anything.</summary>
-internal sealed record BenchOptions(string? Name, bool Smoke, bool Soak, double SoakMinutes, string? JsonFile, string Artifacts, string PostgresBin)
+internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, string Artifacts, string PostgresBin)
 {
     public const int RoundsFull = 5;
 
@@ -12,7 +12,7 @@ internal sealed record BenchOptions(string? Name, bool Smoke, bool Soak, double 
 
     public static BenchOptions? Parse(string[] args, out string? problem)
     {
-        var options = new BenchOptions(null, false, false, 10, null, "artifacts", "/usr/lib/postgresql/15/bin");
+        var options = new BenchOptions(null, false, null, "artifacts", "/usr/lib/postgresql/15/bin");
         problem = null;
         for (var i = 0; i < args.Length; i++)
         {

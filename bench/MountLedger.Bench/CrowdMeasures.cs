@@ -95,7 +95,7 @@ internal static partial class CrowdMeasures
                     where stream_id = '{path}' and type = 'drift_detected' and timestamp >= to_timestamp({at.ToUnixTimeMilliseconds() / 1000.0:F3}) limit 1
                     """));
             }
-            if (found.Length == 0) return new Row(name, "not noticed within 5 s: the mount table is compared at start only", Target: "≤ 10 ms");
+            if (found.Length == 0) return new Row(name, "not noticed within 5 s: nothing watches the mount table", Target: "≤ 10 ms");
             times.Add((double.Parse(found, CultureInfo.InvariantCulture) * 1000) - at.ToUnixTimeMilliseconds());
         }
         var figure = Figure.Of(times, "ms");
@@ -128,6 +128,6 @@ internal static partial class CrowdMeasures
         return (double.Parse(numbers[11], CultureInfo.InvariantCulture) + double.Parse(numbers[12], CultureInfo.InvariantCulture)) / 100;
     }
 
-    [GeneratedRegex(@"[Cc]ompared.*?(\d+) ms")]
+    [GeneratedRegex(@"reconciled .* in (\d+) ms")]
     private static partial Regex Compared();
 }

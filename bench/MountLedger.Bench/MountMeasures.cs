@@ -8,6 +8,7 @@ internal static class MountMeasures
 {
     private const int Callers = 32;
     private const int ProgramWorkers = 8;
+    private const int CommitsOfPair = 4;
 
     public static async Task<IReadOnlyList<Row>> OneCallerAsync(MeasureContext context)
     {
@@ -16,7 +17,8 @@ internal static class MountMeasures
         using var caller = new Caller(agent);
         Pairs(caller, "warm", context.Options.Size(300, 2));
 
-        var (ours, tail, programs, raw) = (new List<double>(), new List<double>(), new List<double>(), new List<double>());
+        var pgbench = Pgbench.Prepare(context, agent.PostgresSocket);
+        var (ours, tail, programs, raw, floor) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>());
         var directory = context.Workplace.NewDirectory("p");
         for (var round = 0; round < context.Options.Rounds; round++)
         {
@@ -25,12 +27,14 @@ internal static class MountMeasures
             tail.Add(Figure.Quantile(times, 0.99));
             programs.Add(ProgramPairs(directory, workers: 1, context.Options.Size(150, 5)) is var perSecond ? 1000 / perSecond : 0);
             raw.Add(RawPairs(directory, context.Options.Size(1000, 20)));
+            floor.Add(CommitsOfPair * 1000 / pgbench.InsertsPerSecond(clients: 1, context.Options.Size(2, 1)));
         }
         await agent.StopAsync();
         return
         [
             Row.Against("one caller: mount + unmount of a tmpfs", "ms", ours, "mount + umount as programs", programs, "≤ 0.5 × (0.35 wanted)", ratio => ratio <= 0.5)
                 with { Note = $"p99 {Figure.Of(tail, "ms")}" },
+            Row.Against("the same", "ms", ours, "four one-row inserts by pgbench -c 1: the floor", floor, "", _ => true) with { Met = null },
             Row.Against("the same", "ms", ours, "raw syscalls", raw, "", _ => true) with { Met = null },
         ];
     }

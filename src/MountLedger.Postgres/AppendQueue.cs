@@ -54,7 +54,7 @@ internal sealed class AppendQueue : IAsyncDisposable
         if (writer is not null)
         {
             Write(writer, [append]);
-            GoOn(writer);
+            GoOn(writer, hadCompany: false);
             return await append.Result;
         }
         try
@@ -78,12 +78,15 @@ internal sealed class AppendQueue : IAsyncDisposable
         await connections.DisposeAsync();
     }
 
-    /// <summary>A writer is free: those who wait are next, on another thread, because this one's caller has his answer.</summary>
-    private void GoOn(Writer writer)
+    /// <summary>
+    /// A writer is done: those who wait are next, on another thread, because this one's caller has his answer. After a gathered transaction that thread
+    /// looks even when nobody waits yet: those who just got their answers are about to come back together, and the first of them would go alone.
+    /// </summary>
+    private void GoOn(Writer writer, bool hadCompany)
     {
         lock (turn)
         {
-            if (waiting.Count == 0)
+            if (waiting.Count == 0 && !hadCompany)
             {
                 if (disposed) writer.Close();
                 else free.Push(writer);
@@ -98,7 +101,7 @@ internal sealed class AppendQueue : IAsyncDisposable
         List<PendingAppend> gathered;
         lock (turn) gathered = Take();
         if (gathered.Count > 0) Write(writer, gathered);
-        GoOn(writer);
+        GoOn(writer, hadCompany: gathered.Count > 1);
     }
 
     /// <summary>

@@ -1,0 +1,202 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net.Sockets;
+using System.Text;
+
+namespace MountLedger.Bench;
+
+/// <summary>The agent as it is built for release, with a PostgreSQL of its own, in this process's mount namespace.</summary>
+internal sealed class AgentUnderTest
+{
+    private static readonly TimeSpan ReadyMax = TimeSpan.FromMinutes(2);
+
+    private readonly string program;
+    private readonly string directory;
+    private Process? process;
+
+    private AgentUnderTest(string program, string directory) => (this.program, this.directory) = (program, directory);
+
+    public string Root => Path.Combine(directory, "root");
+
+    public string Socket => Path.Combine(directory, "agent.sock");
+
+    public string PostgresSocket => Path.Combine(directory, "state", "postgres", "run");
+
+    public int Pid => process!.Id;
+
+    /// <summary>The process that touches the kernel.</summary>
+    public int WorkerPid => Directory.GetDirectories("/proc").Select(Path.GetFileName).Where(name => int.TryParse(name, out _))
+        .Select(name => int.Parse(name!, CultureInfo.InvariantCulture))
+        .FirstOrDefault(pid => Status(pid, "PPid") == Pid);
+
+    public static async Task<AgentUnderTest> StartAsync(MeasureContext context, string? directory = null)
+    {
+        var agent = new AgentUnderTest(
+            Path.Combine(context.Options.Artifacts, "mountledgerd"), directory ?? context.Workplace.NewDirectory("a"));
+        Directory.CreateDirectory(agent.Root);
+        context.Workplace.AtEnd(agent.StopAsync);
+        await agent.LaunchAsync();
+        return agent;
+    }
+
+    /// <summary>Starts the program, and returns when it takes commands.</summary>
+    public async Task LaunchAsync()
+    {
+        var start = new ProcessStartInfo(
+            program,
+            ["--state-dir", Path.Combine(directory, "state"), "--socket", Socket, "--host", "bench", "--root", Root]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        // An agent that is embedded in a test run is not told apart from this one's by its lock.
+        start.Environment["MOUNTLEDGER_LOCK_DIR"] = Path.Combine(directory, "lock");
+        process = Process.Start(start)!;
+        var log = File.CreateText(Path.Combine(directory, $"agent-{process.Id}.log"));
+        log.AutoFlush = true;
+        process.OutputDataReceived += (_, line) => Write(log, line.Data);
+        process.ErrorDataReceived += (_, line) => Write(log, line.Data);
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        var waited = Stopwatch.StartNew();
+        while (!await IsReadyAsync())
+        {
+            if (process.HasExited) throw new InvalidOperationException($"the agent ended with {process.ExitCode}: {Log().LastOrDefault()}");
+            if (waited.Elapsed > ReadyMax) throw new InvalidOperationException("the agent is not ready");
+            await Task.Delay(2);
+        }
+    }
+
+    public IReadOnlyList<string> Log()
+    {
+        var lines = new List<string>();
+        using var file = new StreamReader(new FileStream(
+            Path.Combine(directory, $"agent-{Pid}.log"), FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+        while (file.ReadLine() is { } line) lines.Add(line);
+        return lines;
+    }
+
+    public async Task KillAsync()
+    {
+        process!.Kill();
+        await process.WaitForExitAsync();
+    }
+
+    public async ValueTask StopAsync()
+    {
+        if (process is not { HasExited: false }) return;
+        Programs.Run("kill", "-TERM", process.Id.ToString(CultureInfo.InvariantCulture));
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(40));
+        try
+        {
+            await process.WaitForExitAsync(patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            process.Kill(entireProcessTree: true);
+        }
+    }
+
+    /// <summary>A value of the agent's ledger, by SQL.</summary>
+    public string Query(MeasureContext context, string sql) => Programs.Must(
+        Path.Combine(context.Options.PostgresBin, "psql"), "-h", PostgresSocket, "-U", "postgres", "-d", "mountledger", "-AtqX", "-v", "ON_ERROR_STOP=1", "-c", sql).Trim();
+
+    /// <summary>A number of <c>/proc/PID/status</c>, without its unit.</summary>
+    public static long Status(int pid, string name)
+    {
+        try
+        {
+            var line = File.ReadLines($"/proc/{pid}/status").FirstOrDefault(line => line.StartsWith(name + ":", StringComparison.Ordinal));
+            return line is null ? 0 : long.Parse(line.Split(':')[1].Trim().Split(' ')[0], CultureInfo.InvariantCulture);
+        }
+        catch (IOException)
+        {
+            return 0; // It has ended.
+        }
+    }
+
+    private async Task<bool> IsReadyAsync()
+    {
+        try
+        {
+            using var caller = new Caller(this);
+            await Task.CompletedTask;
+            return caller.Send("GET", "/readyz", null).Status == 200;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    private static void Write(StreamWriter log, string? line)
+    {
+        if (line is null) return;
+        lock (log) log.WriteLine(line);
+    }
+}
+
+/// <summary>
+/// A caller over the agent's socket: one connection that is kept, one request at a time, blocking. Small, because what it costs counts as the
+/// agent's.
+/// </summary>
+internal sealed class Caller : IDisposable
+{
+    private readonly AgentUnderTest agent;
+    private readonly Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+    private readonly byte[] buffer = new byte[1 << 16];
+
+    public Caller(AgentUnderTest agent)
+    {
+        this.agent = agent;
+        socket.Connect(new UnixDomainSocketEndPoint(agent.Socket));
+    }
+
+    public void Dispose() => socket.Dispose();
+
+    public void Mount(string name, string volume = "v", string consumer = "c") => Must(
+        "/v1/mounts",
+        $$"""{"mountpoint":"{{agent.Root}}/{{name}}","source":"tmpfs","fstype":"tmpfs","options":[],"volume":"{{volume}}","consumer":"{{consumer}}"}""");
+
+    public void Unmount(string name, string volume = "v", string consumer = "c") => Must(
+        "/v1/unmounts", $$"""{"mountpoint":"{{agent.Root}}/{{name}}","volume":"{{volume}}","consumer":"{{consumer}}"}""");
+
+    public (int Status, string Body) Send(string method, string path, string? json)
+    {
+        var body = json is null ? [] : Encoding.UTF8.GetBytes(json);
+        var head = Encoding.ASCII.GetBytes(
+            $"{method} {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {body.Length}\r\n\r\n");
+        socket.Send([.. head, .. body]);
+        return Receive();
+    }
+
+    private void Must(string path, string json)
+    {
+        var (status, answer) = Send("POST", path, json);
+        if (status != 200) throw new InvalidOperationException($"{path} {json}: {status} {answer}");
+    }
+
+    private (int Status, string Body) Receive()
+    {
+        var got = new MemoryStream();
+        int headEnd;
+        while ((headEnd = got.GetBuffer().AsSpan(0, (int)got.Length).IndexOf("\r\n\r\n"u8)) < 0) More(got);
+        var head = Encoding.ASCII.GetString(got.GetBuffer(), 0, headEnd);
+        var status = int.Parse(head.AsSpan(9, 3), CultureInfo.InvariantCulture);
+        var start = headEnd + 4;
+        var lengthAt = head.IndexOf("Content-Length:", StringComparison.OrdinalIgnoreCase);
+        if (lengthAt >= 0)
+        {
+            var length = int.Parse(head.AsSpan(lengthAt + 15).TrimStart() is var rest && rest.IndexOf('\r') is var end and >= 0 ? rest[..end] : rest, CultureInfo.InvariantCulture);
+            while (got.Length < start + length) More(got);
+        }
+        else
+        {
+            while (!got.GetBuffer().AsSpan(0, (int)got.Length).EndsWith("0\r\n\r\n"u8)) More(got);
+        }
+        return (status, Encoding.UTF8.GetString(got.GetBuffer(), start, (int)got.Length - start));
+    }
+
+    private void More(MemoryStream got)
+    {
+        var count = socket.Receive(buffer);
+        if (count == 0) throw new InvalidOperationException("the agent closed the connection");
+        got.Write(buffer, 0, count);
+    }
+}

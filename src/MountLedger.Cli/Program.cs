@@ -17,5 +17,9 @@ internal static class Program
             LsVerb.Define,
             StatusVerb.Define,
             HistoryVerb.Define,
-            HostVerb.Define);
+            HostVerb.Define,
+            DriftVerb.Define,
+            ReconcileVerb.Define,
+            PauseVerb.DefinePause,
+            PauseVerb.DefineResume);
 }

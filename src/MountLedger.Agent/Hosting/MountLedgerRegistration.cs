@@ -34,6 +34,7 @@ public static class MountLedgerRegistration
         services.AddSingleton<MountVolumeHandler>();
         services.AddSingleton<UnmountVolumeHandler>();
         services.AddSingleton<ChangeHostHandler>();
+        services.AddSingleton<RepairHandler>();
         services.AddSingleton<MountLedgerService>();
         services.AddHostedService(provider => provider.GetRequiredService<MountLedgerService>());
         return services;

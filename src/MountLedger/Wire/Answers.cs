@@ -94,6 +94,8 @@ public static class Views
         UpdatedAt = state.Version == 0 ? null : state.UpdatedAt,
     };
 
+    public static RepairView Of(RepairResult line) => new(line.Mountpoint, line.Plan.Drift, line.Plan.Text, line.Outcome, line.Note);
+
     public static ErrorView Of(OperationError error) =>
         new(error.Operation, error.Errno, error.Message, error.Holders, error.RetryAt);
 

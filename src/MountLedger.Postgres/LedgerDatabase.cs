@@ -22,18 +22,22 @@ public sealed class LedgerDatabase : IAsyncDisposable
     {
         this.connectionString = connectionString;
         DataSource = new NpgsqlDataSourceBuilder(connectionString).Build();
+        Appends = new AppendQueue(this, connectionString);
         var target = new NpgsqlConnectionStringBuilder(connectionString);
         Description = $"PostgreSQL database {target.Database} at {target.Host}";
     }
 
     internal NpgsqlDataSource DataSource { get; }
 
+    /// <summary>The way of every append.</summary>
+    internal AppendQueue Appends { get; }
+
     /// <summary>Database and server, without any secret, for messages.</summary>
     public string Description { get; }
 
     /// <summary>
     /// Opens nothing yet. What the connection string does not say is set for a ledger: one second to connect, five for a
-    /// command, at most 32 connections, statements prepared automatically.
+    /// command, at most 32 connections (and two that append), statements prepared automatically.
     /// </summary>
     /// <exception cref="ArgumentException">The connection string is malformed.</exception>
     public static LedgerDatabase Open(string connectionString)
@@ -54,7 +58,11 @@ public sealed class LedgerDatabase : IAsyncDisposable
         return new LedgerDatabase(complete.ConnectionString);
     }
 
-    public ValueTask DisposeAsync() => DataSource.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await Appends.DisposeAsync();
+        await DataSource.DisposeAsync();
+    }
 
     /// <summary>A connection outside the pool, for what has session state: LISTEN, session locks, long work.</summary>
     internal async Task<NpgsqlConnection> OpenDedicatedAsync(int commandTimeoutSeconds, CancellationToken cancellationToken)
@@ -124,5 +132,5 @@ public sealed class LedgerDatabase : IAsyncDisposable
         _ => false,
     };
 
-    private static bool IsShutdown(Exception failure) => failure is PostgresException { SqlState: "57P01" or "57P02" or "57P03" };
+    internal static bool IsShutdown(Exception failure) => failure is PostgresException { SqlState: "57P01" or "57P02" or "57P03" };
 }

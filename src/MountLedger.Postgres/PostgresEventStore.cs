@@ -3,7 +3,7 @@ using Npgsql;
 
 namespace MountLedger.Postgres;
 
-/// <summary>The ledger in PostgreSQL: each call is one round trip of one statement, in a transaction of its own.</summary>
+/// <summary>The ledger in PostgreSQL: each call is one round trip; appends of many callers may share a transaction (<see cref="AppendQueue"/>).</summary>
 public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
 {
     private const int PurgeRowsMax = 10_000;
@@ -103,32 +103,8 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
     /// document in PostgreSQL's own order of members, which is also what the hash covers.
     /// </remarks>
     /// <exception cref="ArgumentException">The batch is inconsistent: no events, or the projection row of the stream is missing.</exception>
-    public ValueTask<AppendResult> AppendAsync(AppendBatch batch, CancellationToken cancellationToken)
-    {
-        Check(batch);
-        var events = ImmutableArray.CreateRange(batch.Events, EncodedEvent.Of);
-        var document = BatchDocument.Encode(batch, events);
-        return database.RunAsync(
-            $"append to {batch.Stream}", repeatable: false,
-            async (connection, token) =>
-            {
-                await using var command = new NpgsqlCommand(
-                    """
-                    select outcome, actual, reason, at, seqs, hashes, request_actor, request_body_hash, request_mountpoint,
-                      request_version, request_status, request_answer
-                    from mountledger.ledger_append($1)
-                    """,
-                    connection)
-                { Parameters = { LedgerRows.Document(document) } };
-                await using var row = await command.ExecuteReaderAsync(token);
-                await row.ReadAsync(token);
-                var result = ReadResult(batch, events, row);
-                // An error of the commit comes after the row: nothing is acknowledged before the reader is at its end.
-                await row.ReadAsync(token);
-                return result;
-            },
-            cancellationToken);
-    }
+    public ValueTask<AppendResult> AppendAsync(AppendBatch batch, CancellationToken cancellationToken) =>
+        database.Appends.AppendAsync(new PendingAppend(batch), cancellationToken);
 
     /// <inheritdoc/>
     public ValueTask<StoredRequest?> FindRequestAsync(string host, string key, CancellationToken cancellationToken) => database.RunAsync(
@@ -259,42 +235,6 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
         var events = new List<RecordedEvent>();
         while (await row.ReadAsync(cancellationToken)) events.Add(LedgerRows.ReadEvent(row));
         return events;
-    }
-
-    private static void Check(AppendBatch batch)
-    {
-        if (batch.Events.IsDefaultOrEmpty) throw new ArgumentException("nothing to append", nameof(batch));
-        var isHost = batch.Stream.Id == HostEvent.StreamId;
-        if (isHost != (batch.NewHostState is not null) || isHost == (batch.NewState is not null))
-            throw new ArgumentException($"{batch.Stream} needs the state of its own kind, and only that", nameof(batch));
-        if (batch.NewState is { } state && state.Stream != batch.Stream)
-            throw new ArgumentException($"{batch.Stream} got the state of {state.Stream}", nameof(batch));
-    }
-
-    private static AppendResult ReadResult(AppendBatch batch, ImmutableArray<EncodedEvent> events, NpgsqlDataReader row)
-    {
-        switch (row.GetString(0))
-        {
-            case "conflict": return new AppendResult.Conflict(row.GetInt64(1));
-            case "stale-epoch": return new AppendResult.StaleEpoch(row.GetInt64(1));
-            case "host-down": return new AppendResult.HostDown(LedgerRows.TextOrNull(row, 2));
-            case "duplicate":
-                return new AppendResult.DuplicateRequest(new StoredRequest(
-                    batch.Request!.Key, row.GetString(6), row.GetString(7), LedgerRows.TextOrNull(row, 8),
-                    row.IsDBNull(9) ? null : row.GetInt64(9), row.IsDBNull(10) ? null : row.GetInt32(10), LedgerRows.TextOrNull(row, 11)));
-        }
-        var at = row.GetFieldValue<DateTimeOffset>(3);
-        var seqs = row.GetFieldValue<long[]>(4);
-        var hashes = row.GetFieldValue<string[]>(5);
-        var recorded = ImmutableArray.CreateBuilder<RecordedEvent>(events.Length);
-        for (var i = 0; i < events.Length; i++)
-        {
-            recorded.Add(new RecordedEvent(
-                seqs[i], Guid.Parse(events[i].Id), batch.Stream, batch.ExpectedVersion + i + 1, events[i].Type, batch.Events[i], at,
-                batch.Origin.Actor, batch.Origin.CorrelationId, batch.Origin.CausationId, batch.Origin.Epoch, batch.Origin.Agent,
-                hashes[i], events[i].Data));
-        }
-        return new AppendResult.Appended(recorded.MoveToImmutable());
     }
 
     private static StoredRequest ReadRequest(NpgsqlDataReader row) => new(

@@ -34,13 +34,20 @@ public sealed class AppendCostTests(PostgresServer server) : LedgerTest(server)
     [PostgresFact]
     public async Task An_append_is_prepared_once_for_each_connection()
     {
-        await using var only = LedgerDatabase.Open($"{ConnectionString};Maximum Pool Size=1");
-        var store = new PostgresEventStore(only);
-        for (var i = 0; i < 5; i++) await store.AppendAsync(Batch(MountState.Initial(new StreamKey(Host, $"/srv/{i}")), FirstAttach()), default);
+        // In the session of whoever appends:
+        await ExecuteAsync("create table seen (statements bigint)");
+        await ExecuteAsync(
+            """
+            create function see() returns trigger language plpgsql as $$ begin
+              insert into seen select count(*) from pg_prepared_statements where statement like '%ledger_append%';
+              return null;
+            end $$
+            """);
+        await ExecuteAsync("create trigger see after insert on mountledger.mt_events for each statement execute function see()");
 
-        await using var command = only.DataSource.CreateCommand(
-            "select count(*) from pg_prepared_statements where statement like '%ledger_append%'");
-        Assert.Equal(1L, await command.ExecuteScalarAsync());
+        for (var i = 0; i < 5; i++) await AppendAsync(new StreamKey(Host, $"/srv/{i}"), FirstAttach());
+
+        Assert.Equal(["0", "1", "1", "1", "1"], await RowsAsync("select statements::text from seen order by ctid"));
     }
 
     [Fact]

@@ -1,0 +1,220 @@
+using Npgsql;
+
+namespace MountLedger.Postgres;
+
+/// <summary>
+/// Gathers the appends of many callers into few commits. Up to two transactions are under way, each on a connection of its own: while one
+/// waits for the disk, the other one is filled. Whoever finds a writer free writes at once and alone, on his own thread, so a caller without
+/// company waits for nobody and for no change of threads; whoever finds none free is written by the next one, together with all who wait.
+/// </summary>
+/// <remarks>
+/// A gathered transaction is one call of <c>ledger_append</c> for each append, sent together. What a call refuses (a conflict, an older epoch) it
+/// returns as a value and has not written, so it fails alone. If one raises an error, all of them are rolled back, and each is tried again by
+/// itself. Nobody gets his answer before the commit.
+/// </remarks>
+internal sealed class AppendQueue : IAsyncDisposable
+{
+    private const int WritersMax = 2;
+    private const int GatheredMax = 64;
+    private const int GatheredBytesMax = 1 << 20;
+    private const int EventsPerSecondMin = 500;
+
+    private static int roomMade;
+
+    private readonly LedgerDatabase database;
+    private readonly NpgsqlDataSource connections;
+    private readonly Lock turn = new();
+    private readonly Queue<PendingAppend> waiting = new();
+    private readonly Stack<Writer> free = new();
+    private bool disposed;
+
+    /// <param name="database">Says which failures mean that the ledger is away.</param>
+    /// <param name="settings">The ledger's connection string. The writers' connections are not of its pool, which may be as small as one.</param>
+    public AppendQueue(LedgerDatabase database, string settings)
+    {
+        this.database = database;
+        connections = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(settings) { MinPoolSize = 0, MaxPoolSize = WritersMax });
+        for (var i = 0; i < WritersMax; i++) free.Push(new Writer());
+        MakeRoom();
+    }
+
+    /// <summary>Appends, alone or in company.</summary>
+    /// <param name="append">What to append.</param>
+    /// <param name="cancellationToken">Ends the wait. What waits its turn is then not written; what is being written may be committed all the same.</param>
+    /// <exception cref="LedgerUnavailableException">It is unknown whether the append took place.</exception>
+    public async ValueTask<AppendResult> AppendAsync(PendingAppend append, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        Writer? writer;
+        lock (turn)
+        {
+            ObjectDisposedException.ThrowIf(disposed, this);
+            if (!free.TryPop(out writer)) waiting.Enqueue(append);
+        }
+        if (writer is not null)
+        {
+            Write(writer, [append]);
+            GoOn(writer);
+            return await append.Result;
+        }
+        try
+        {
+            return await append.Result.WaitAsync(cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            append.TryBegin(); // If it had not begun, it never will.
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        lock (turn)
+        {
+            disposed = true;
+            while (free.TryPop(out var writer)) writer.Close();
+        }
+        await connections.DisposeAsync();
+    }
+
+    /// <summary>A writer is free: those who wait are next, on another thread, because this one's caller has his answer.</summary>
+    private void GoOn(Writer writer)
+    {
+        lock (turn)
+        {
+            if (waiting.Count == 0)
+            {
+                if (disposed) writer.Close();
+                else free.Push(writer);
+                return;
+            }
+        }
+        ThreadPool.UnsafeQueueUserWorkItem(static work => work.Queue.WriteWaiting(work.Writer), (Queue: this, Writer: writer), preferLocal: false);
+    }
+
+    private void WriteWaiting(Writer writer)
+    {
+        List<PendingAppend> gathered;
+        lock (turn) gathered = Take();
+        if (gathered.Count > 0) Write(writer, gathered);
+        GoOn(writer);
+    }
+
+    /// <summary>
+    /// The next ones to be written, in the order of their streams: two transactions that want the same streams then lock them in the same order.
+    /// </summary>
+    private List<PendingAppend> Take()
+    {
+        var gathered = new List<PendingAppend>();
+        var bytes = 0;
+        while (gathered.Count < GatheredMax && waiting.TryPeek(out var next))
+        {
+            // What concerns the host as a whole takes its lock exclusively, and waits for the other writer's: it goes by itself.
+            if (gathered.Count > 0 && (next.IsHost || gathered[0].IsHost || bytes + next.Document.Length > GatheredBytesMax)) break;
+            waiting.Dequeue();
+            if (!next.TryBegin()) continue;
+            gathered.Add(next);
+            bytes += next.Document.Length;
+        }
+        return [.. gathered.OrderBy(append => append.Batch.Stream.Host, StringComparer.Ordinal).ThenBy(append => append.Batch.Stream.Id, StringComparer.Ordinal)];
+    }
+
+    private void Write(Writer writer, List<PendingAppend> appends)
+    {
+        try
+        {
+            var results = Commit(writer, appends);
+            for (var i = 0; i < appends.Count; i++) appends[i].Complete(results[i]);
+        }
+        catch (PostgresException error) when (appends.Count > 1 && IsOfOne(error))
+        {
+            foreach (var append in appends) Write(writer, [append]);
+        }
+#pragma warning disable CA1031 // Whatever it is, it belongs to those who wait for these appends.
+        catch (Exception failure)
+#pragma warning restore CA1031
+        {
+            if (LedgerDatabase.IsUnavailable(failure, CancellationToken.None)) Unavailable(writer, appends, failure);
+            else foreach (var append in appends) append.Fail(failure);
+        }
+    }
+
+    /// <summary>One transaction: it is committed when this returns.</summary>
+    private AppendResult[] Commit(Writer writer, List<PendingAppend> appends)
+    {
+        using var batch = new NpgsqlBatch(writer.Connect(connections));
+        // Ten thousand consumers that leave at once are ten thousand events: a long time is no sign then that the ledger is away.
+        batch.Timeout += appends.Sum(append => append.Batch.Events.Length) / EventsPerSecondMin;
+        foreach (var append in appends)
+            batch.BatchCommands.Add(new NpgsqlBatchCommand(PendingAppend.Statement) { Parameters = { LedgerRows.Document(append.Document) } });
+        using var row = batch.ExecuteReader();
+        var results = new AppendResult[appends.Count];
+        for (var i = 0; i < appends.Count; i++)
+        {
+            row.Read();
+            results[i] = appends[i].ReadResult(row);
+            // After the last one this waits for the end of the transaction: its rows are sent before it is committed.
+            row.NextResult();
+        }
+        return results;
+    }
+
+    /// <summary>
+    /// The ledger is away. Those who wait are told at once instead of trying one after the other; nothing of theirs was sent.
+    /// </summary>
+    private void Unavailable(Writer writer, List<PendingAppend> appends, Exception failure)
+    {
+        writer.Close();
+        List<PendingAppend> behind = [];
+        if (failure is not PostgresException || LedgerDatabase.IsShutdown(failure))
+        {
+            database.DataSource.Clear();
+            lock (turn)
+            {
+                while (waiting.TryDequeue(out var next))
+                {
+                    if (next.TryBegin()) behind.Add(next);
+                }
+            }
+        }
+        foreach (var append in appends.Concat(behind))
+            append.Fail(database.Unavailable($"append to {append.Batch.Stream}", failure));
+    }
+
+    /// <summary>
+    /// The transaction was rolled back because of one append in it, or of its company (a deadlock), and the server is well.
+    /// </summary>
+    private static bool IsOfOne(PostgresException error) =>
+        error is { InvariantSeverity: "ERROR", SqlState: var state } && state[..2] is not ("08" or "25" or "28" or "53" or "57" or "58" or "F0" or "XX");
+
+    /// <summary>
+    /// A write holds a thread of the pool for as long as a commit takes. On a machine with two processors the pool has only two until it notices, half a
+    /// second later, that it needs more.
+    /// </summary>
+    private static void MakeRoom()
+    {
+        if (Interlocked.Exchange(ref roomMade, 1) != 0) return;
+        ThreadPool.GetMinThreads(out var workers, out var ports);
+        ThreadPool.SetMinThreads(workers + WritersMax, ports);
+    }
+
+    /// <summary>A connection that one writer at a time has: its server process has the plans and the newest pages at hand.</summary>
+    private sealed class Writer
+    {
+        private NpgsqlConnection? connection;
+
+        public NpgsqlConnection Connect(NpgsqlDataSource connections)
+        {
+            if (connection is { FullState: System.Data.ConnectionState.Open }) return connection;
+            Close();
+            return connection = connections.OpenConnection();
+        }
+
+        public void Close()
+        {
+            connection?.Dispose();
+            connection = null;
+        }
+    }
+}

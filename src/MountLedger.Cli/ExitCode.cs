@@ -11,6 +11,9 @@ internal static class ExitCode
     public const int Unavailable = 5;
     public const int Pending = 6;
 
+    /// <summary><c>drift</c> or <c>verify</c> found something.</summary>
+    public const int Found = 7;
+
     /// <summary>The lines that close every help text.</summary>
     public const string Help = """
         Exit codes:
@@ -21,6 +24,7 @@ internal static class ExitCode
           4  not permitted
           5  agent or database unavailable
           6  no outcome within --wait; the request stays recorded
+          7  drift or verify found something
         """;
 }
 

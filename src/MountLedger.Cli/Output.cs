@@ -27,6 +27,9 @@ internal sealed class Output(Surroundings surroundings)
     public Task WriteLineAsync(string line) => WriteAsync(Text.OneLine(line) + "\n");
 
     /// <summary>A table: with lines and colours on a terminal, else columns of plain text, two spaces apart.</summary>
+    /// <summary>Somebody looks at it: lines, colours and progress are welcome.</summary>
+    public bool IsTerminal => surroundings.Rich;
+
     public Task WriteTableAsync(Table table, bool withHeaders = true) =>
         WriteAsync(surroundings.Rich ? Rich(table) : table.Plain(withHeaders));
 

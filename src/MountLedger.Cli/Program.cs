@@ -19,5 +19,9 @@ internal static class Program
             StatusVerb.Define,
             HistoryVerb.Define,
             HostVerb.Define,
+            DriftVerb.Define,
+            ReconcileVerb.Define,
+            PauseVerb.DefinePause,
+            PauseVerb.DefineResume,
             DoctorVerb.Define);
 }

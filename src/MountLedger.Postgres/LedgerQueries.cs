@@ -6,9 +6,10 @@ namespace MountLedger.Postgres;
 /// <summary>A part of a list. <paramref name="Next"/>: pass it as the cursor to get what follows; null at the end.</summary>
 public sealed record Page<T>(IReadOnlyList<T> Items, string? Next);
 
-/// <summary>Which mountpoints; null means any. Without a phase, the absent ones are left out.</summary>
+/// <summary>Which mountpoints; null means any. Without a phase, the absent ones are left out, unless only those with drift are asked for.</summary>
 public sealed record MountpointFilter(
-    string? Host = null, Phase? Phase = null, string? Consumer = null, string? Cursor = null, int Limit = LedgerQueries.LimitDefault);
+    string? Host = null, Phase? Phase = null, string? Consumer = null, string? Cursor = null, int Limit = LedgerQueries.LimitDefault,
+    bool Drifted = false);
 
 /// <summary>
 /// Which events; null means any. <paramref name="Mountpoint"/> is a stream id (<c>@host</c> for a host's own). Consumer and volume are those that an event
@@ -40,6 +41,7 @@ public sealed class LedgerQueries(LedgerDatabase database)
         var where = new Conditions();
         if (filter.Host is { } host) where.Add("s.tenant_id = {0}", LedgerRows.Text(host));
         if (filter.Phase is { } phase) where.Add("m.phase = {0}", LedgerRows.Text(BatchDocument.Name(phase)));
+        else if (filter.Drifted) where.Add("m.state -> 'drift' <> '{}'::jsonb");
         else where.Add("m.phase is distinct from 'absent'");
         if (filter.Consumer is { } consumer)
         {

@@ -48,6 +48,7 @@ public static class AgentServer
         app.MapQueries();
         app.MapHosts();
         app.MapMetrics();
+        app.MapRepairs();
 
         // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider. Connecting takes
         // the right to write, which the mask has kept from everybody else since the socket appeared.

@@ -37,6 +37,7 @@ public static class MountLedgerRegistration
         services.AddSingleton<RemountVolumeHandler>();
         services.AddSingleton<ChangeHostHandler>();
         services.AddSingleton<AgentExamination>();
+        services.AddSingleton<RepairHandler>();
         services.AddSingleton<MountLedgerService>();
         services.AddHostedService(provider => provider.GetRequiredService<MountLedgerService>());
         return services;

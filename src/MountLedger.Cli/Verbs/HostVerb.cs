@@ -24,6 +24,7 @@ internal static class HostVerb
         command.Add(Change(
             line, "down", "Refuse new mounts on the host, also after a restart. What is mounted stays; unmounts work.",
             "  mountledger host down --reason \"disk replacement\""));
+        command.Add(HostSyncVerb.Define(line, OwnHostAsync));
         return command;
     }
 

@@ -35,7 +35,11 @@ public abstract record MountCommand
     /// <summary>Detach (volume, consumer), unmounting when it was the last.</summary>
     public sealed record Unmount(
         string Id, string Actor, StreamKey Stream, AttachmentKey Attachment, UnmountMode Mode = UnmountMode.Normal)
-        : MountCommand(Id, Actor, Stream);
+        : MountCommand(Id, Actor, Stream)
+    {
+        /// <summary>Set when the consumer was not in the list of those alive at this time: an attachment made since is another one, and stays.</summary>
+        public DateTimeOffset? SyncedAsOf { get; init; }
+    }
 
     /// <summary>
     /// Change options of a live mount; those that are not named stay. Which ones the filesystem has is known only from the

@@ -116,7 +116,8 @@ public static class MountDecider
 
     private static Decision Detach(MountCommand.Unmount command, MountState state)
     {
-        var known = state.Attachments.ContainsKey(command.Attachment);
+        var known = state.Attachments.TryGetValue(command.Attachment, out var held);
+        if (command.SyncedAsOf is { } asOf && !(known && held!.Since < asOf)) return Accept();
         var others = state.Attachments.Count - (known ? 1 : 0);
         if (command.Mode != UnmountMode.Normal && others > 0) // rule 7
             return Reject(new Rejection.InUse(state.Mountpoint, others));
@@ -129,7 +130,7 @@ public static class MountDecider
         }
 
         var removed = new MountEvent.AttachmentRemoved(
-            command.Attachment.Volume, command.Attachment.Consumer, RemovalReason.Detached);
+            command.Attachment.Volume, command.Attachment.Consumer, command.SyncedAsOf is null ? RemovalReason.Detached : RemovalReason.Synced);
         if (others > 0) return Accept(removed); // rule 5
 
         // rule 6

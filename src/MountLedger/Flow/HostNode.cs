@@ -37,6 +37,8 @@ public sealed class HostNode : IAsyncDisposable
         Commands = new CommandHandler(
             agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
         HostCommands = new HostHandler(agent, store, Host);
+        Repairs = new Repairs(agent, host, Live, Journal, Executor, check, Host);
+        Consumers = new ConsumerSync(agent, store, Live, Commands, Host);
         Reconciler = new Reconciler(agent, store, host, Live, check, time, logger);
         _host = host;
         if (driftOptions is not null) Watch = new DriftWatch(host, Live, Executor, check, time, driftOptions, logger);
@@ -50,6 +52,8 @@ public sealed class HostNode : IAsyncDisposable
     public CommandHandler Commands { get; }
     public HostHandler HostCommands { get; }
     public Reconciler Reconciler { get; }
+    public Repairs Repairs { get; }
+    public ConsumerSync Consumers { get; }
 
     /// <summary>Null when nobody watches the mount table while this node runs.</summary>
     public DriftWatch? Watch { get; }

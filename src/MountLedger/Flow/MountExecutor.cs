@@ -85,6 +85,13 @@ public sealed class MountExecutor : IAsyncDisposable
     /// </summary>
     public void Examine(string mountpoint) => Wake(mountpoint, Look.Kernel);
 
+    /// <summary>An operator asks for the repair of this mountpoint, now and in their name: a next try is not waited for.</summary>
+    public void RepairNow(string mountpoint, AppendOrigin origin)
+    {
+        _operator.ActFor(mountpoint, origin);
+        Wake(mountpoint, Look.Kernel | Look.Now);
+    }
+
     private void Wake(string mountpoint, Look look)
     {
         if (!_started || _stop.IsCancellationRequested) return;

@@ -101,6 +101,8 @@ public static class Views
         ? new ErrorView(state.Operation?.Kind ?? OperationKind.Mount, "ETIMEDOUT", $"the outcome is not known: {reason}", [], null)
         : null;
 
+    public static RepairView Of(RepairResult line) => new(line.Mountpoint, line.Plan.Drift, line.Plan.Text, line.Outcome, line.Note);
+
     public static ErrorView Of(OperationError error) =>
         new(error.Operation, error.Errno, error.Message, error.Holders, error.RetryAt);
 

@@ -48,6 +48,21 @@ public sealed record HostView(
 public sealed record AgentView(
     string Id, long Epoch, string BootId, string Kernel, string Version, DateTimeOffset StartedAt);
 
+/// <summary>One difference between ledger and kernel. <see cref="Paused"/>: no automatic repair here.</summary>
+public sealed record DriftView(string Host, string Mountpoint, DriftKind Kind, string? Detail, Phase Phase, bool Paused);
+
+/// <summary>
+/// One line of a reconciliation: what is done about a difference. <see cref="Outcome"/>: <c>planned</c> (a dry run), <c>done</c>, <c>left</c> (it is
+/// never done for an operator, <see cref="Repair"/> says what to do by hand) or <c>failed</c>.
+/// </summary>
+public sealed record RepairView(string Mountpoint, DriftKind Kind, string Repair, string Outcome, string? Detail);
+
+/// <summary>What a synchronisation of consumers removed, or would (<see cref="DryRun"/>).</summary>
+public sealed record SyncView(
+    string Host, DateTimeOffset AsOf, int ConsumersAlive, bool DryRun, ImmutableArray<SyncedAttachmentView> Removed);
+
+public sealed record SyncedAttachmentView(string Mountpoint, string Volume, string Consumer, DateTimeOffset Since);
+
 public sealed record ListOf<T>(ImmutableArray<T> Items, string? Next);
 
 /// <summary><c>POST /v1/mounts</c>.</summary>
@@ -64,6 +79,15 @@ public sealed record RemountRequest(string? Host, string? Mountpoint, ImmutableA
 
 /// <summary><c>POST /v1/hosts/{host}/up|down</c>.</summary>
 public sealed record HostChangeRequest(string? Reason);
+
+/// <summary><c>POST /v1/reconcile</c>: of one mountpoint, or of all.</summary>
+public sealed record ReconcileRequest(string? Host, string? Mountpoint, bool? DryRun);
+
+/// <summary><c>POST /v1/pause</c> and <c>POST /v1/resume</c> (which takes no reason).</summary>
+public sealed record RepairRequest(string? Host, string? Mountpoint, string? Reason);
+
+/// <summary><c>POST /v1/hosts/{host}/sync</c>: the consumers that are alive as of a time.</summary>
+public sealed record SyncRequest(ImmutableArray<string>? Consumers, string? AsOf, bool? DryRun);
 
 /// <summary>
 /// An RFC 9457 problem. <see cref="Type"/> ends in the rejection's name. <see cref="Errors"/>: for invalid input;
@@ -94,18 +118,21 @@ public sealed record Problem
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
     AllowDuplicateProperties = false,
-    Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>)])]
+    Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>), typeof(KebabCase<DriftKind>)])]
 [JsonSerializable(typeof(MountRequest))]
 [JsonSerializable(typeof(UnmountRequest))]
 [JsonSerializable(typeof(RemountRequest))]
 [JsonSerializable(typeof(HostChangeRequest))]
+[JsonSerializable(typeof(ReconcileRequest))]
+[JsonSerializable(typeof(RepairRequest))]
+[JsonSerializable(typeof(SyncRequest))]
 public sealed partial class RequestJson : JsonSerializerContext;
 
 /// <summary>The JSON of the answers. A client ignores members that it does not know.</summary>
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>),
-        typeof(KebabCase<DoctorLevel>)])]
+        typeof(KebabCase<DriftKind>), typeof(KebabCase<DoctorLevel>)])]
 [JsonSerializable(typeof(MountpointView))]
 [JsonSerializable(typeof(OutcomeView))]
 [JsonSerializable(typeof(EventView))]
@@ -114,5 +141,8 @@ public sealed partial class RequestJson : JsonSerializerContext;
 [JsonSerializable(typeof(ListOf<EventView>))]
 [JsonSerializable(typeof(ListOf<HostView>))]
 [JsonSerializable(typeof(DoctorView))]
+[JsonSerializable(typeof(ListOf<DriftView>))]
+[JsonSerializable(typeof(ListOf<RepairView>))]
+[JsonSerializable(typeof(SyncView))]
 [JsonSerializable(typeof(Problem))]
 public sealed partial class AnswerJson : JsonSerializerContext;

@@ -1,0 +1,41 @@
+namespace MountLedger;
+
+/// <summary>What an operator's <c>reconcile</c> does about one difference.</summary>
+public enum RepairKind
+{
+    /// <summary>Nothing, for a reason that is said.</summary>
+    Leave,
+
+    /// <summary>The wanted mount is made again.</summary>
+    Mount,
+
+    /// <summary>The mounts of others at the path are taken away, from the top down to ours, or all of them.</summary>
+    UnmountStrangers,
+}
+
+/// <summary>A repair as it is shown before it is done; <paramref name="Text"/> says it in words.</summary>
+public sealed record RepairPlan(DriftKind Drift, RepairKind Kind, string Text);
+
+/// <summary>
+/// Which repair follows from which difference (section 6 of the contract): pure. Only <c>missing</c> is repaired unasked; this is
+/// what follows when an operator asks.
+/// </summary>
+public static class RepairRules
+{
+    public static RepairPlan Plan(MountState state, DriftKind drift, bool hostIsUp) => drift switch
+    {
+        _ when state.RepairPaused => new(drift, RepairKind.Leave, "repair is paused here: `mountledger resume` first"),
+        DriftKind.Missing or DriftKind.ShadowedData when !hostIsUp => new(drift, RepairKind.Leave, "the host is down for mounts: `mountledger host up` first"),
+        DriftKind.Missing => new(drift, RepairKind.Mount, $"mount {state.Spec} again"),
+        DriftKind.ShadowedData => new(drift, RepairKind.Mount, $"mount {state.Spec} over the files that were written while it was missing: they will be hidden"),
+        DriftKind.Stacked => new(drift, RepairKind.UnmountStrangers, "unmount what is mounted over it"),
+        DriftKind.SourceMismatch => new(drift, RepairKind.UnmountStrangers, $"unmount what is there instead, and mount {state.Spec} again"),
+        DriftKind.OptionsMismatch when state.Kernel is null =>
+            new(drift, RepairKind.UnmountStrangers, $"unmount what is there instead, and mount {state.Spec} again"),
+        DriftKind.OptionsMismatch => new(drift, RepairKind.Leave, $"remount it by hand as {state.Spec}: it is in use, and is not replaced under its holders"),
+        DriftKind.Moved => new(drift, RepairKind.Leave, $"move it back by hand to {state.Mountpoint}, or unmount it there"),
+        DriftKind.Foreign => new(drift, RepairKind.Leave, "a foreign mount is never touched: unmount it by hand, or mount the same here to adopt it"),
+        DriftKind.Stale => new(drift, RepairKind.Leave, "its server is gone: it is not replaced under a live holder"),
+        _ => new(drift, RepairKind.Leave, "decide which side is right"),
+    };
+}

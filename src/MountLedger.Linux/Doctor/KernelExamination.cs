@@ -35,7 +35,7 @@ internal static class KernelExamination
     public static IEnumerable<DoctorFinding> Filesystems()
     {
         var known = File.ReadLines("/proc/filesystems").Select(line => line.Split('\t')[^1]).ToHashSet(StringComparer.Ordinal);
-        var missing = FilesystemCatalog.Types.Where(type => type != "bind" && !known.Contains(type) && FilesystemCatalog.IsKernelType(type)).ToList();
+        var missing = FilesystemCatalog.Types.Where(type => type != "bind" && !known.Contains(type) && MountPlan.IsKernelType(type)).ToList();
         if (missing.Count == 0)
         {
             yield return DoctorFinding.Ok(Area, "filesystems", "every type that is mounted without a program of its own is in the kernel");

@@ -21,7 +21,7 @@ internal static class OlderUnmount
         }
         var ours = stack[0].Mount;
         if (ours.OldId != top.OldMountId) throw new KernelFailure(Errno.EAGAIN, "another mount came in this moment: nothing was unmounted");
-        if (order is { Mode: UnmountMode.Lazy, Recursive: false }) RefuseToTakeOthers(ours);
+        if (order is { Mode: UnmountMode.Lazy, RecursiveSource: null }) RefuseToTakeOthers(ours);
 
         var errno = UnmountEscalation.Unmount($"/proc/self/fd/{parent.Number}/{leafName}", order.Mode, mountId: null);
         if (errno == Errno.EINVAL && MountOperations.TopAt(parent, leafName) is null) return false;

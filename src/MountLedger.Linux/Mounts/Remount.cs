@@ -127,7 +127,7 @@ internal sealed class Remount(PathWalk walk)
         var observed = MountTable.Observed(now).Mount;
         foreach (var option in order.After.Options.Except(order.Before.Options))
         {
-            var holds = FilesystemCatalog.IsKernelType(order.After.FsType) || MountPlan.IsAttribute(option)
+            var holds = MountPlan.IsKernelType(order.After.FsType) || MountPlan.IsAttribute(option)
                 ? OptionMeaning.Holds(order.After.FsType, option, observed.MountOptions, observed.SuperOptions)
                 : HelperComparison.OptionHolds(option, observed.SuperOptions);
             if (holds) continue;

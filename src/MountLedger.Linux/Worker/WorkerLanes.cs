@@ -144,7 +144,7 @@ internal sealed class WorkerLanes(WorkerSupervisor supervisor, WorkerOptions opt
         {
             if (blocking.AtOrAbove(mountpoint) is { } above) return above;
             // What a recursive bind brought along goes with it.
-            if (request.Order is { Recursive: true } && blocking.AnyBelow(mountpoint)) return $"a mount below {mountpoint}";
+            if (request.Order is { RecursiveSource: not null } && blocking.AnyBelow(mountpoint)) return $"a mount below {mountpoint}";
         }
         return request is { Verb: WorkerVerb.Prepare or WorkerVerb.Observe, Spec: { } spec } ? BlockerOf(spec, request.Verb) : null;
     }

@@ -177,7 +177,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
             { Outcome: WorkerOutcome.Remounted } => new RemountResult.Remounted(),
             { Outcome: WorkerOutcome.Failed, Error: { } error } => new RemountResult.Failed(error),
             _ when end == CallEnd.NotSent => new RemountResult.Failed(NoAnswer(OperationKind.Remount, tried, end, why)),
-            _ => new RemountResult.Unknown(answer?.Reason ?? Unknown(tried, end)),
+            _ => new RemountResult.Unknown(answer?.Reason ?? Unknown(tried, end, why)),
         };
     }
 

@@ -3,6 +3,9 @@ namespace MountLedger.Simulation;
 /// <summary>A mount as the kernel has it. <paramref name="Below"/>: the mount that it is attached to; null: the root.</summary>
 internal sealed record SimMount(ulong Id, string Path, MountSpec Spec, SimMount? Below, bool Ours)
 {
+    /// <summary>A remount changes it.</summary>
+    public MountSpec Spec { get; set; } = Spec;
+
     /// <summary>It was made by an agent of an earlier time of this machine, for a lease that another machine has had since.</summary>
     public bool IsForgotten { get; set; }
 

@@ -70,6 +70,19 @@ internal sealed class SimHost(World world, Machine machine, Life life) : IMountH
         return Task.CompletedTask;
     }
 
+    public Task<RemountResult> RemountAsync(RemountOrder order, CancellationToken cancellationToken)
+    {
+        world.BeginsToAct(life, machine, $"remount {order.Mountpoint}");
+        return CallAsync<RemountResult>(order.Mountpoint, mayHang: true, () =>
+        {
+            if (machine.At(order.Mountpoint).FirstOrDefault() is not { } top || (order.MountId is { } id && top.Id != id))
+                return new RemountResult.Failed(KernelError.Of(OperationKind.Remount, "EINVAL", "it is covered, or elsewhere", transient: false));
+            top.Spec = order.After;
+            return new RemountResult.Remounted();
+        },
+        why => new RemountResult.Unknown(why), cancellationToken);
+    }
+
     public Task<UnmountResult> UnmountAsync(UnmountOrder order, CancellationToken cancellationToken)
     {
         if (order.MountId != UnmountOrder.NoMount) world.BeginsToAct(life, machine, $"unmount {order.Mountpoint}");

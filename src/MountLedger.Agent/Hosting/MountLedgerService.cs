@@ -40,9 +40,6 @@ public sealed class MountLedgerService(
     /// <summary>The process's exit code when starting failed: 1; 0 otherwise.</summary>
     public int ExitCode { get; private set; }
 
-    /// <summary>Figures of the worker processes; all zero before the first one.</summary>
-    public WorkerCounters Workers => _host?.Counters ?? default;
-
     /// <summary>The kernel as this agent reaches it; null before its workers may start, and after its end.</summary>
     public WorkerMountHost? MountHost => _host;
 

@@ -73,7 +73,7 @@ public sealed class MeterReadings : IDisposable
                     else text.Sample(source.Family, one.Sum, one.Labels);
                 }
             }
-            text.Single("mountledger_metrics_dropped_total", "counter", "Measurements that would have made too many series", dropped);
+            text.One("mountledger_metrics_dropped_total", "counter", "Measurements that would have made too many series", dropped);
         }
     }
 

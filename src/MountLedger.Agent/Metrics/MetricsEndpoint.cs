@@ -27,11 +27,11 @@ public static class MetricsEndpoint
     {
         var version = typeof(MetricsEndpoint).Assembly.GetName().Version?.ToString(3) ?? "0";
         text.Family("mountledger_info", "gauge", "1, with the host's name and the agent's version").Sample("mountledger_info", 1, ("host", settings.Host!), ("version", version));
-        text.Single("mountledger_ready", "gauge", "1: commands are taken", access.Node is { Journal.IsFenced: false } ? 1 : 0);
+        text.One("mountledger_ready", "gauge", "1: commands are taken", access.Node is { Journal.IsFenced: false } ? 1 : 0);
         if (access.Node is not { } node) return;
-        text.Single("mountledger_epoch", "gauge", "The agent's epoch", node.Agent.Epoch);
-        text.Single("mountledger_host_up", "gauge", "0: an operator took the host down", node.Host.IsUp ? 1 : 0);
-        text.Single("mountledger_fenced", "gauge", "1: another agent serves the host now", node.Journal.IsFenced ? 1 : 0);
+        text.One("mountledger_epoch", "gauge", "The agent's epoch", node.Agent.Epoch);
+        text.One("mountledger_host_up", "gauge", "0: an operator took the host down", node.Host.IsUp ? 1 : 0);
+        text.One("mountledger_fenced", "gauge", "1: another agent serves the host now", node.Journal.IsFenced ? 1 : 0);
     }
 
     private static void Mountpoints(MetricsText text, HostNode node)
@@ -40,8 +40,8 @@ public static class MetricsEndpoint
         text.Family("mountledger_mountpoints", "gauge", "Mountpoints by phase; absent ones are not counted");
         foreach (var phase in Enum.GetValues<Phase>().Where(phase => phase != Phase.Absent))
             text.Sample("mountledger_mountpoints", present.Count(state => state.Phase == phase), ("phase", Kebab(phase)));
-        text.Single("mountledger_attachments", "gauge", "Attachments of all mountpoints", present.Sum(state => state.Attachments.Count));
-        text.Single("mountledger_operations_running", "gauge", "Operations that have begun and have no outcome", present.Count(state => state.Operation is not null));
+        text.One("mountledger_attachments", "gauge", "Attachments of all mountpoints", present.Sum(state => state.Attachments.Count));
+        text.One("mountledger_operations_running", "gauge", "Operations that have begun and have no outcome", present.Count(state => state.Operation is not null));
         text.Family("mountledger_drift", "gauge", "Mountpoints that show drift, by its kind");
         foreach (var kind in Enum.GetValues<DriftKind>())
             text.Sample("mountledger_drift", present.Count(state => state.Drift.ContainsKey(kind)), ("kind", Kebab(kind)));
@@ -49,20 +49,21 @@ public static class MetricsEndpoint
 
     private static void Workers(MetricsText text, WorkerCounters counters)
     {
-        text.Single("mountledger_workers_started_total", "counter", "Workers that were started", counters.Started);
-        text.Single("mountledger_workers_died_total", "counter", "Workers that ended without being asked to", counters.Died);
-        text.Single("mountledger_workers_written_off_total", "counter", "Workers that did not answer in time", counters.WrittenOff);
-        text.Single("mountledger_workers_stuck", "gauge", "Workers that were killed and that the kernel does not let go of", counters.Stuck);
+        text.One("mountledger_workers", "gauge", "Worker processes now", counters.Running);
+        text.One("mountledger_workers_started_total", "counter", "Workers that were started", counters.Started);
+        text.One("mountledger_workers_died_total", "counter", "Workers that ended without being asked to", counters.Died);
+        text.One("mountledger_workers_written_off_total", "counter", "Workers that did not answer in time", counters.WrittenOff);
+        text.One("mountledger_workers_stuck", "gauge", "Workers that were killed and that the kernel does not let go of", counters.Stuck);
     }
 
     private static void Process(MetricsText text)
     {
         using var process = System.Diagnostics.Process.GetCurrentProcess();
-        text.Single("process_resident_memory_bytes", "gauge", "Memory of the agent, without its worker and its PostgreSQL", process.WorkingSet64);
-        text.Single("process_cpu_seconds_total", "counter", "Processor time of the agent", process.TotalProcessorTime.TotalSeconds);
-        text.Single("process_threads", "gauge", "Threads of the agent", process.Threads.Count);
-        text.Single("process_open_fds", "gauge", "Open descriptors of the agent", Directory.GetFileSystemEntries("/proc/self/fd").Length);
-        text.Single(
+        text.One("process_resident_memory_bytes", "gauge", "Memory of the agent, without its worker and its PostgreSQL", process.WorkingSet64);
+        text.One("process_cpu_seconds_total", "counter", "Processor time of the agent", process.TotalProcessorTime.TotalSeconds);
+        text.One("process_threads", "gauge", "Threads of the agent", process.Threads.Count);
+        text.One("process_open_fds", "gauge", "Open descriptors of the agent", Directory.GetFileSystemEntries("/proc/self/fd").Length);
+        text.One(
             "process_start_time_seconds", "gauge", "When the agent started, in seconds since 1970",
             new DateTimeOffset(process.StartTime).ToUnixTimeMilliseconds() / 1000.0);
     }

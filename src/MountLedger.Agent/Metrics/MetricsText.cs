@@ -36,7 +36,7 @@ public sealed class MetricsText
     }
 
     /// <summary>A family with one sample that has no labels.</summary>
-    public MetricsText Single(string name, string type, string help, double value) => Family(name, type, help).Sample(name, value);
+    public MetricsText One(string name, string type, string help, double value) => Family(name, type, help).Sample(name, value);
 
     public static string Number(double value) => double.IsPositiveInfinity(value) ? "+Inf" : value.ToString("R", CultureInfo.InvariantCulture);
 

@@ -78,7 +78,7 @@ internal static class MountComparison
     }
 
     /// <summary>What a bind mount has without being asked, because the mount that it was made from has it.</summary>
-    private static IEnumerable<string> Inherited(MountSpec wanted) =>
+    private static ImmutableArray<string> Inherited(MountSpec wanted) =>
         wanted.FsType == "bind" && MountTable.AttributesOf(wanted.Source) is { } words ? IsStrictAtime(words) ? words.Add("strictatime") : words : [];
 
     /// <summary>It shows as the absence of the others.</summary>

@@ -10,8 +10,8 @@ namespace MountLedger.EndToEnd;
 [Collection(AgentSuite.Name)]
 public sealed class HungServerTests(AgentSuite suite)
 {
-    /// <summary>Longer than any answer here takes on a loaded machine, and much shorter than any deadline that would be waited out.</summary>
-    private const int AtOnceMs = 1500;
+    /// <summary>Longer than any answer here takes on a loaded machine, and shorter than the deadline that would be waited out.</summary>
+    private const int AtOnceMs = 3000;
 
     private static void Setting(Dictionary<string, string> environment)
     {
@@ -41,11 +41,8 @@ public sealed class HungServerTests(AgentSuite suite)
 
         public void Continue() => Signal(pid, "CONT");
 
-        public void Dispose()
-        {
-            Signal(pid, "KILL");
-            Process.Start("umount", ["--lazy", "--no-canonicalize", Path]).WaitForExit();
-        }
+        /// <summary>Lets it answer, so that the agent's own disposal can unmount what is above it, and then it, which ends it.</summary>
+        public void Dispose() => Continue();
     }
 
     private static void Signal(int pid, string signal) => Process.Start("/bin/sh", ["-c", $"kill -{signal} {pid} 2>/dev/null"]).WaitForExit();
@@ -84,6 +81,19 @@ public sealed class HungServerTests(AgentSuite suite)
         var answer = await request();
         Assert.InRange(clock.ElapsedMilliseconds, 0, AtOnceMs);
         return answer;
+    }
+
+    /// <summary>The best of ten: what the agent takes, not what a loaded machine adds.</summary>
+    private static async Task<long> FastestMsAsync(Func<Task<Answer>> request)
+    {
+        var fastest = long.MaxValue;
+        for (var i = 0; i < 10; i++)
+        {
+            var clock = Stopwatch.StartNew();
+            Assert.Equal(200, (await request()).Status);
+            fastest = Math.Min(fastest, clock.ElapsedMilliseconds);
+        }
+        return fastest;
     }
 
     private static async Task OthersWorkAsync(AgentProcess agent, string name)
@@ -158,6 +168,8 @@ public sealed class HungServerTests(AgentSuite suite)
         await agent.UntilAsync(async () => await MetricAsync(agent, "mountledger_workers_stuck") == 1, "one worker is stuck");
         Assert.Equal(1, await MetricAsync(agent, "mountledger_workers_written_off_total"));
         await OthersWorkAsync(agent, "other");
+        Assert.InRange(await FastestMsAsync(() => agent.StatusAsync("hung/sub/point")), 0, 100);
+        Assert.InRange(await FastestMsAsync(() => agent.GetAsync("/v1/mountpoints")), 0, 100);
 
         // Killed in that state, a new agent starts at once; told to stop, it does.
         await agent.KillWithWorkersAsync();

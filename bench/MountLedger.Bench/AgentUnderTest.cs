@@ -57,7 +57,7 @@ internal sealed class AgentUnderTest
         var waited = Stopwatch.StartNew();
         while (!await IsReadyAsync())
         {
-            if (process.HasExited) throw new InvalidOperationException($"the agent ended with {process.ExitCode}: {Log().LastOrDefault()}");
+            if (process.HasExited) throw new InvalidOperationException($"the agent ended with {process.ExitCode}: {(Log() is [.., var last] ? last : "no log")}");
             if (waited.Elapsed > ReadyMax) throw new InvalidOperationException("the agent is not ready");
             await Task.Delay(2);
         }

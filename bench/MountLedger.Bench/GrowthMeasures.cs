@@ -79,7 +79,7 @@ internal static class GrowthMeasures
         return rows;
     }
 
-    private static IReadOnlyList<Row> Growth(
+    private static List<Row> Growth(
         MeasureContext context, string of, int[] sizes, Caller caller, Action<int> fill, Func<ValueTask> end, Action<int>? pair = null)
     {
         var pairs = context.Options.Size(60, 3);

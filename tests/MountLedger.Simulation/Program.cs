@@ -8,6 +8,8 @@ var from = 1UL;
 ulong? one = null;
 var failuresMax = 5;
 var showsDigest = false;
+var runsMutations = false;
+string? mutant = null;
 for (var i = 0; i < args.Length; i++)
 {
     var isLast = i + 1 >= args.Length;
@@ -18,16 +20,22 @@ for (var i = 0; i < args.Length; i++)
         case "--seed" when !isLast && ulong.TryParse(args[i + 1], CultureInfo.InvariantCulture, out var seed): one = seed; i++; break;
         case "--failures" when !isLast && int.TryParse(args[i + 1], CultureInfo.InvariantCulture, out var most) && most > 0: failuresMax = most; i++; break;
         case "--digest": showsDigest = true; break;
+        case "--mutations": runsMutations = true; break;
+        case "--mutant" when !isLast: mutant = args[++i]; break;
         default:
             Console.Error.WriteLine(
                 $"""
                 there is no '{args[i]}' here, or its number is missing.
                 usage: simulate [--seeds N] [--from S] [--failures N]   N seeds from S on; ends after N failures (default {failuresMax})
                        simulate --seed S                                one seed, with its trace
+                       simulate --mutations [--seeds N]                 plants mistakes in a copy of the core, and says which seed finds each
                 """);
             return 2;
     }
 }
+
+if (mutant is not null) return Mutations.RunOne(mutant, seeds);
+if (runsMutations) return Mutations.Run(seeds);
 
 if (one is { } single)
 {

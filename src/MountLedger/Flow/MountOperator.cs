@@ -182,8 +182,11 @@ public sealed class MountOperator(
     private async Task<MountState?> FinishRemountAsync(MountState state, Operation operation, AppendOrigin origin)
     {
         var before = state.Kernel?.Spec ?? state.Spec!;
-        var result = await host.RemountAsync(
-            new RemountOrder(state.Mountpoint, operation.MountId, before, operation.Spec ?? before), CancellationToken.None);
+        var order = new RemountOrder(state.Mountpoint, operation.MountId, before, operation.Spec ?? before);
+        await journal.ConfirmLeaseAsync();
+        var result = journal.MayAct
+            ? await OperationMeter.TimedAsync(time, "remount", () => host.RemountAsync(order, CancellationToken.None))
+            : new RemountResult.Unknown(NotConfirmed);
         if (result is RemountResult.Failed failed)
             logger.RemountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch

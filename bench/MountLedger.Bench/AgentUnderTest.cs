@@ -44,7 +44,11 @@ internal sealed class AgentUnderTest
     {
         var start = new ProcessStartInfo(
             program,
-            ["--state-dir", Path.Combine(directory, "state"), "--socket", Socket, "--host", "bench", "--root", Root]) { RedirectStandardOutput = true, RedirectStandardError = true };
+            ["--state-dir", Path.Combine(directory, "state"), "--socket", Socket, "--host", "bench", "--root", Root])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         // An agent that is embedded in a test run is not told apart from this one's by its lock.
         start.Environment["MOUNTLEDGER_LOCK_DIR"] = Path.Combine(directory, "lock");
         process = Process.Start(start)!;

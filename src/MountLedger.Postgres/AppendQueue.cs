@@ -113,8 +113,7 @@ internal sealed class AppendQueue : IAsyncDisposable
         var bytes = 0;
         while (gathered.Count < GatheredMax && waiting.TryPeek(out var next))
         {
-            // What concerns the host as a whole takes its lock exclusively, and waits for the other writer's: it goes by itself.
-            if (gathered.Count > 0 && (next.IsHost || gathered[0].IsHost || bytes + next.Document.Length > GatheredBytesMax)) break;
+            if (gathered.Count > 0 && (next.GoesAlone || gathered[0].GoesAlone || bytes + next.Document.Length > GatheredBytesMax)) break;
             waiting.Dequeue();
             if (!next.TryBegin()) continue;
             gathered.Add(next);

@@ -31,8 +31,11 @@ internal sealed class PendingAppend
 
     public byte[] Document { get; }
 
-    /// <summary>It changes the host as a whole.</summary>
-    public bool IsHost => Batch.Stream.Id == HostEvent.StreamId;
+    /// <summary>
+    /// It needs a transaction of its own. What concerns the host as a whole takes the host's lock exclusively, and waits for the other writer. And an
+    /// idempotency key is a lock in no order with those of streams: two transactions that hold one each could wait for each other.
+    /// </summary>
+    public bool GoesAlone => Batch.Stream.Id == HostEvent.StreamId || Batch.Request is not null;
 
     public Task<AppendResult> Result => result.Task;
 

@@ -44,7 +44,8 @@ public sealed class BadInputTests(AgentSuite suite)
     [Fact]
     public void The_table_breaks_every_rule()
     {
-        Assert.Empty(InputRule.All.Except(BadRequests.All.Select(request => request.Rule)));
+        // A fixed option is one of a live mount: RemountTests break that rule.
+        Assert.Empty(InputRule.All.Except(BadRequests.All.Select(request => request.Rule)).Except([InputRule.FixedOption]));
         Assert.Equal(BadRequests.All.Count, BadRequests.All.Select(request => request.What).Distinct().Count());
     }
 

@@ -60,6 +60,7 @@ internal static class BadRequests
         Mount("source of 2 049 bytes", "source", new string('s', 2049), SourceLength), Mount("source with NUL", "source", "a\0", NoControlCharacters),
         Of("image relative", "source", AbsolutePath, body => Spec(body, "ext4", "images/a.img")),
         Of("image by traversal", "source", NormalisedPath, body => Spec(body, "squashfs", "/srv/../etc/shadow")),
+        Of("export without a server", "source", InputRule.SourceForm, body => Spec(body, "nfs4", "/export")),
         Of("bind of a relative directory", "source", AbsolutePath, body => Spec(body, "bind", "data")),
         Mount("fstype null", "fstype", null, Required), Mount("fstype unknown", "fstype", "ext5", KnownFilesystem), Mount("fstype proc", "fstype", "proc", KnownFilesystem),
         Mount("fstype is a flag", "fstype", "-t", KnownFilesystem), Mount("fstype with a helper", "fstype", "fuse.unheard-of", HelperUnsupported),
@@ -72,7 +73,8 @@ internal static class BadRequests
         .. new (string Option, string Rule)[]
         {
             ("", OptionLength), ("mpol=" + new string('x', 4092), OptionLength), ("ro,noexec", NoSeparator), ("size=1m,suid", NoSeparator),
-            (@"size=1m\,suid", NoSeparator), ("ro\n", NoControlCharacters), ("-o", NoLeadingDash), ("--bind", NoLeadingDash), ("password=hunter2", NoClearSecret),
+            (@"size=1m\,suid", NoSeparator), ("ro\n", NoControlCharacters), ("-o", NoLeadingDash), ("--bind", NoLeadingDash), ("password=hunter2", NoClearSecret), ("mode=secret:db", SecretUnsupported),
+            ("noexce", KnownOption), 
             ("frobnicate", KnownOption), ("lowerdir=/a", KnownOption), ("RO", KnownOption), ("=1", KnownOption), ("suid", OptionPolicy), ("dev", OptionPolicy),
             ("size", OptionNeedsValue), ("ro=1", OptionTakesNoValue), ("size=", OptionValue), ("size=1=2", OptionValue), ("size=-1", OptionValue), ("mode=rwx", OptionValue),
         }.Select(option => Of($"option {option.Option[..Math.Min(option.Option.Length, 20)]}", "options[0]", option.Rule, body => body["options"] = new JsonArray(option.Option))),

@@ -14,7 +14,8 @@ public sealed class LivenessTests(PostgresServer server) : IClassFixture<Postgre
         await host.MountAsync(child, "c");
         await host.HostAsync(up: false);
         await host.CrashAndRestartAsync(() => Shell.Run("umount", "--recursive", parent));
-        Assert.Equal(Phase.Mounting, (await host.StateAsync(child)).Phase);
+        await host.UntilAsync(parent, state => state.Phase == Phase.Mounting);
+        await host.UntilAsync(child, state => state.Phase == Phase.Mounting);
 
         var before = host.Node.Executor.Turns;
         await Task.Delay(1000);

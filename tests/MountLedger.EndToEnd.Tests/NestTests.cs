@@ -60,6 +60,10 @@ public sealed class NestTests(PostgresServer server) : IClassFixture<PostgresSer
                     case CommandResult.Rejected { Rejection.Name: "would-hide" }:
                         Count("would-hide");
                         break;
+                    // It was asked for while the mount here was on its way out (rule 8), and a child came first.
+                    case CommandResult.Failed { Error: { Errno: "EBUSY", Message: var why } } when why.Contains("would hide the managed mountpoint", StringComparison.Ordinal):
+                        Count("would-hide");
+                        break;
                     case var other:
                         Violation($"mount {path}: {other}");
                         break;

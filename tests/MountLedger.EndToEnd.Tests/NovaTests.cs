@@ -23,8 +23,8 @@ public sealed class NovaTests(PostgresServer server) : IClassFixture<PostgresSer
         Assert.Equal(2, state.Attachments.Count);
         Assert.Equal(0, host.Kernel.Mounts + host.Kernel.Unmounts);
         Assert.Single(TestHost.MountsAt(theirs));
+        await host.UntilAsync(theirs, found => found.Drift.ContainsKey(DriftKind.Foreign));
         Assert.Equal(Phase.Absent, (await host.StateAsync(theirs)).Phase);
-        Assert.Contains(DriftKind.Foreign, (await host.StateAsync(theirs)).Drift.Keys);
     }
 
     [RootFact] // test_mount_umount

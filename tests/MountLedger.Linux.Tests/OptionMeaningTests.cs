@@ -70,7 +70,7 @@ public sealed class OptionMeaningTests : KernelTest
         return found;
     }
 
-    private InputPolicy Policy => new("h", [Root]) { AllowDev = true, AllowSuid = true };
+    private InputPolicy Policy => new("h", [Root]) { AllowDev = true, AllowSuid = true, AllowedOptions = [.. FilesystemCatalog.OffByDefault] };
 
     /// <summary>The spec and the mount that it made, which is gone already; null when the kernel refused it with a message.</summary>
     private (MountSpec Wanted, ObservedMount Shown)? Mounted(string type, string sample)

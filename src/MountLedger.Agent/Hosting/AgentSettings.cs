@@ -75,6 +75,9 @@ public sealed record AgentSettings
 
     public bool AllowDev { get; init; }
 
+    /// <summary>Options that callers may use although they put the host or its data at risk; <see cref="FilesystemCatalog.OffByDefault"/> lists them.</summary>
+    public ImmutableArray<string> AllowOptions { get; init; } = [];
+
     /// <summary>Users that may change mounts which others hold, by the names that the history shows.</summary>
     public ImmutableArray<string> Admins { get; init; } = ["root"];
 
@@ -93,6 +96,7 @@ public sealed record AgentSettings
         AllowSuid = AllowSuid,
         AllowDev = AllowDev,
         Admins = Admins,
+        AllowedOptions = AllowOptions,
         HelperTypes = [.. HelperTypes.Select(pair => HelperFilesystems.Configured(pair.Key, pair.Value))],
     };
 
@@ -159,6 +163,9 @@ public sealed record AgentSettings
             errors.Add("secretsDir", "outside-roots", SecretsDir, "give a directory that is not below a root, where a mount could hide it");
         if (Roots.IsDefaultOrEmpty) errors.Add("roots", "required", null, "give at least one directory to mount below");
         else foreach (var root in Roots) InputRules.AbsolutePath("roots", root, errors);
+        foreach (var option in AllowOptions.IsDefault ? [] : AllowOptions)
+            if (!FilesystemCatalog.OffByDefault.Contains(option))
+                errors.Add("allowOptions", "known-option", option, $"give options that are off by default: {string.Join(", ", FilesystemCatalog.OffByDefault)}");
         foreach (var admin in Admins.IsDefault ? [] : Admins) InputRules.Actor("admins", admin, errors);
         if (System.Text.Encoding.UTF8.GetByteCount(Socket) > 107)
             errors.Add("socket", "socket-length", Socket, "give a path of at most 107 bytes: a unix socket cannot have a longer one");
@@ -191,7 +198,7 @@ internal sealed record SettingsFile(
     double? OperationSeconds, double? ShutdownSeconds, double? PollSeconds, double? AuditSeconds, double? LeaseSeconds,
     string? DirectoryMode, string? DirectoryOwner, bool? AllowSuid, bool? AllowDev, double? HelperSeconds, ImmutableArray<string>? HelperDirs,
     ImmutableSortedDictionary<string, ImmutableArray<string>>? HelperTypes, string? SecretsDir,
-    ImmutableArray<string>? Admins = null)
+    ImmutableArray<string>? Admins = null, ImmutableArray<string>? AllowOptions = null)
 {
     public AgentSettings Over(AgentSettings settings) => settings with
     {
@@ -214,6 +221,7 @@ internal sealed record SettingsFile(
         HelperDirs = HelperDirs ?? settings.HelperDirs,
         HelperTypes = HelperTypes ?? settings.HelperTypes,
         Admins = Admins ?? settings.Admins,
+        AllowOptions = AllowOptions ?? settings.AllowOptions,
         SecretsDir = SecretsDir ?? settings.SecretsDir,
     };
 }

@@ -20,7 +20,7 @@ internal static class RecursiveBind
         var ids = new List<ulong>();
         MountQueryCalls.List(own, ChildrenMax, ids);
         if (ids.Count == 0) return [];
-        var bySource = MountInfoReader.Read(out _).Where(entry => MountPath.IsBelow(entry.Mount.Path, source))
+        var bySource = SharedFilesystem.Table().Where(entry => MountPath.IsBelow(entry.Mount.Path, source))
             .ToLookup(entry => entry.Mount.Path, StringComparer.Ordinal);
         var children = new List<(string Path, ulong Id)>();
         foreach (var id in ids)

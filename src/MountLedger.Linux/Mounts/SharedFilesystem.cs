@@ -29,7 +29,7 @@ internal static class SharedFilesystem
     {
         var written = WrittenLayers(plan);
         if (written.Count == 0) return;
-        var others = MountInfoReader.Read(out _).Where(entry => entry.Mount.FsType == "overlay")
+        var others = Table().Where(entry => entry.Mount.FsType == "overlay")
             .Select(entry => (entry.Mount.Path, MountPlan.Of(new MountSpec("overlay", "overlay", entry.Mount.SuperOptions))))
             .Concat(beingMade);
         foreach (var (mountpoint, other) in others)
@@ -45,8 +45,21 @@ internal static class SharedFilesystem
     private static ObservedMount? MountOf(string device)
     {
         var real = MountComparison.RealDevice(device);
-        return MountInfoReader.Read(out _).Select(entry => entry.Mount)
+        return Table().Select(entry => entry.Mount)
             .FirstOrDefault(mount => mount.Source.StartsWith("/dev/", StringComparison.Ordinal) && MountComparison.RealDevice(mount.Source) == real);
+    }
+
+    internal static List<MountInfoEntry> Table()
+    {
+        try
+        {
+            return MountInfoReader.Read(out _);
+        }
+        catch (IOException e)
+        {
+            // Without the table nobody can say that it is safe.
+            throw new KernelFailure(e.HResult is > 0 and < 4096 ? e.HResult : Errno.EIO, "the mount table cannot be read");
+        }
     }
 
     private static List<string> Differences(MountPlan plan, ObservedMount mounted)

@@ -102,8 +102,11 @@ public sealed record OptionRule(string Name, OptionTarget Target, ValueNeed Need
     /// <summary>Another spelling of this option, which is the one that a canonical spec holds.</summary>
     public string? AliasOf { get; init; }
 
-    /// <summary>Those of <see cref="Words"/> that are known and refused by policy.</summary>
+    /// <summary>Those of <see cref="Words"/> that are refused unless the configuration allows them.</summary>
     public ImmutableArray<string> RefusedWords { get; init; } = [];
+
+    /// <summary>The whole option is refused unless the configuration allows it; this says why.</summary>
+    public string? ByPolicy { get; init; }
 }
 
 /// <summary>A filesystem type that can be mounted. <paramref name="ReadOnly"/>: it cannot be written by nature.</summary>

@@ -25,10 +25,20 @@ public static class FilesystemCatalog
         Of("erofs", SourceKind.DeviceOrImage, [.. Image(), .. Erofs()], readOnly: true),
     }.Concat(HelperFilesystems.BuiltIn()).ToFrozenDictionary(filesystem => filesystem.Type, StringComparer.Ordinal);
 
+    private const string LosesData = "a power cut then loses data that was written";
+
     /// <summary>All known types, in ordinal order.</summary>
     public static IReadOnlyList<string> Types { get; } = [.. ByType.Keys.Order(StringComparer.Ordinal)];
 
     public static IEnumerable<Filesystem> All => ByType.Values;
+
+    /// <summary>What a configuration can allow: options that put the host or its data at risk, in ordinal order.</summary>
+    public static IReadOnlyList<string> OffByDefault { get; } =
+    [
+        .. ByType.Values.SelectMany(filesystem => filesystem.Options.Values)
+            .SelectMany(rule => rule.ByPolicy is null ? rule.RefusedWords.Select(word => $"{rule.Name}={word}") : [rule.Name])
+            .Distinct().Order(StringComparer.Ordinal),
+    ];
 
     /// <summary>The filesystem of this exact name, or null.</summary>
     public static Filesystem? Find(string type) => ByType.GetValueOrDefault(type);
@@ -60,7 +70,7 @@ public static class FilesystemCatalog
         Value("lowerdir", ValueSyntax.Paths), Value("upperdir", ValueSyntax.Path), Value("workdir", ValueSyntax.Path),
         Word("redirect_dir", "on", "follow", "nofollow", "off"), Word("index", "on", "off"), Word("metacopy", "on", "off"),
         Word("xino", "on", "off", "auto"), Word("nfs_export", "on", "off"), Word("uuid", "on", "off", "null", "auto"),
-        Word("verity", "on", "off", "require"), Flag("userxattr"), Flag("volatile"),
+        Word("verity", "on", "off", "require"), Flag("userxattr"), Flag("volatile") with { ByPolicy = "after a crash the upper directory cannot be used again" },
     ];
 
     /// <summary>What everything on a block device or in an image has.</summary>
@@ -86,7 +96,7 @@ public static class FilesystemCatalog
     [
         Word("data", "journal", "ordered", "writeback"), Value("commit", ValueSyntax.Number),
         Flag("norecovery"), Flag("noload", "norecovery") with { AliasOf = "norecovery" },
-        Maybe("barrier", ValueSyntax.Word, "barrier", "0", "1"), Flag("nobarrier", "barrier"),
+        Maybe("barrier", ValueSyntax.Word, "barrier", "0", "1") with { RefusedWords = ["0"] }, Flag("nobarrier", "barrier") with { ByPolicy = LosesData },
     ];
 
     private static IEnumerable<OptionRule> Ext4() =>
@@ -126,7 +136,7 @@ public static class FilesystemCatalog
         Maybe("compress", ValueSyntax.Compression, "compress", "zlib", "lzo", "zstd", "no", "none"),
         Maybe("compress-force", ValueSyntax.Compression, "compress", "zlib", "lzo", "zstd", "no", "none"),
         Flag("acl", "acl"), Flag("noacl", "acl"), Flag("autodefrag", "autodefrag"), Flag("noautodefrag", "autodefrag"),
-        Flag("barrier", "barrier"), Flag("nobarrier", "barrier"), Flag("datacow", "datacow"), Flag("nodatacow", "datacow"),
+        Flag("barrier", "barrier"), Flag("nobarrier", "barrier") with { ByPolicy = LosesData }, Flag("datacow", "datacow"), Flag("nodatacow", "datacow"),
         Flag("datasum", "datasum"), Flag("nodatasum", "datasum"), Flag("degraded"), Flag("clear_cache"), Flag("skip_balance"),
         Maybe("discard", ValueSyntax.Word, "discard", "sync", "async"), Flag("nodiscard", "discard"),
         Flag("flushoncommit", "flushoncommit"), Flag("noflushoncommit", "flushoncommit"),

@@ -14,6 +14,9 @@ public sealed record InputPolicy(string Host, ImmutableArray<string> Roots)
     /// <summary>A caller may ask for <c>dev</c>. Who does not ask gets <c>nodev</c> all the same.</summary>
     public bool AllowDev { get; init; }
 
+    /// <summary>Options that are off unless the configuration allows them (<see cref="FilesystemCatalog.OffByDefault"/>), as <c>NAME</c> or <c>NAME=VALUE</c>.</summary>
+    public ImmutableArray<string> AllowedOptions { get; init; } = [];
+
     /// <summary>Actors that may change what others hold (<c>mountledger remount</c>).</summary>
     public ImmutableArray<string> Admins { get; init; } = ["root"];
 

@@ -165,7 +165,7 @@ public static partial class SpecRules
         {
             errors.Add(
                 field, InputRule.KnownOption, option,
-                $"give an option of {filesystem.Type}: {string.Join(", ", filesystem.Options.Keys.Order(StringComparer.Ordinal))}");
+                $"{(Spelling.Nearest(Filesystem.KeyOf(option), filesystem.Options.Keys) is { } near ? $"did you mean {near}? " : "")}give an option of {filesystem.Type}: {string.Join(", ", filesystem.Options.Keys.Order(StringComparer.Ordinal))}");
         }
         else if (value is null && rule.Need == ValueNeed.Always)
         {
@@ -189,9 +189,15 @@ public static partial class SpecRules
                 field, InputRule.OptionPolicy, option,
                 $"leave {rule.Name} out: this agent mounts everything with no{rule.Name} unless its configuration allows {rule.Name}");
         }
-        else if (value is not null && rule.RefusedWords.Contains(value))
+        else if (rule.ByPolicy is { } danger && !policy.AllowedOptions.Contains(rule.Name))
         {
-            errors.Add(field, InputRule.OptionPolicy, option, $"use {OptionValues.Expected(rule)}: a damaged filesystem must not stop the host");
+            errors.Add(field, InputRule.OptionPolicy, option, $"leave {rule.Name} out: {danger}, and the agent's configuration does not name it under allowOptions");
+        }
+        else if (value is not null && rule.RefusedWords.Contains(value) && !policy.AllowedOptions.Contains(option))
+        {
+            errors.Add(
+                field, InputRule.OptionPolicy, option,
+                $"use {OptionValues.Expected(rule)}: {option} puts the host or its data at risk, and the agent's configuration does not name it under allowOptions");
         }
         else if (filesystem.ReadOnly && rule.Name == "rw")
         {

@@ -175,6 +175,8 @@ internal static class BadInput
         Option("context", "x-systemd.automount", KnownOption),
         Option("suid", "suid", OptionPolicy),
         Option("dev", "dev", OptionPolicy),
+        Option("nobarrier", Options("ext4", "/dev/sda1", "nobarrier"), OptionPolicy),
+        Option("barrier=0", Options("ext4", "/dev/sda1", "barrier=0"), OptionPolicy),
         Option("panic", Options("ext4", "/dev/sda1", "errors=panic"), OptionPolicy),
         Option("no value", "size", OptionNeedsValue),
         Option("empty value", "size=", OptionValue),

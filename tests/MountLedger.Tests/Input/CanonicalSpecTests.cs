@@ -60,6 +60,30 @@ public sealed class CanonicalSpecTests
     }
 
     [Fact]
+    public void Options_that_are_off_by_default_are_taken_when_the_configuration_names_them()
+    {
+        foreach (var option in FilesystemCatalog.OffByDefault)
+        {
+            var type = FilesystemCatalog.All.First(filesystem => filesystem.RuleOf(option) is { } rule && (rule.ByPolicy is not null || !rule.RefusedWords.IsEmpty));
+            var source = type.Source == SourceKind.DeviceOrImage ? "/dev/sda1" : "o";
+            string[] options = type.Type == "overlay" ? ["lowerdir=/l", "upperdir=/u", "workdir=/w", option] : [option];
+            Assert.Contains(option, SpecOf(Options(type.Type, source, options), Policy with { AllowedOptions = [option] }).Options);
+        }
+    }
+
+    [Theory]
+    [InlineData("siez=1g", "did you mean size?")]
+    [InlineData("noexce", "did you mean noexec?")]
+    [InlineData("nodevs", "did you mean nodev?")]
+    [InlineData("frobnicate", "give an option of tmpfs")]
+    public void An_unknown_option_is_refused_with_the_name_that_was_probably_meant(string option, string remedy)
+    {
+        var errors = new InputErrors();
+        Assert.Null(SpecRules.Spec("t", "tmpfs", [option], Policy, errors));
+        Assert.StartsWith(remedy, Assert.Single(errors).Remedy, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_long_lowerdir_is_accepted()
     {
         var layers = "lowerdir=" + string.Join(':', Enumerable.Range(100, 400).Select(i => $"/l/{i}/fs"));

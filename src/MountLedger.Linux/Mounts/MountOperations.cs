@@ -310,7 +310,7 @@ internal sealed class MountOperations(
         : new(Errno.EINVAL, $"the mount that was made at {order.Mountpoint} is now at {now.Point ?? "a place that cannot be reached"}: unmount it there by hand");
 
     private static string Named(MountQueryCalls.FileFacts top) =>
-        top.MountId is { } id && MountTable.ById(id) is { } facts ? $"{facts.FsType} {facts.Source}" : "of an unknown kind";
+        top.MountId is { } id && MountTable.ById(id) is { } facts ? ObservedMount.Describe(facts.FsType, facts.Source) : "of an unknown kind";
 
     private static KernelError WithHolders(KernelError error, UnmountOrder order)
     {

@@ -127,7 +127,7 @@ public sealed class MountOperator(
 
             case PrepareResult.Occupied { Found.Top: var found }:
                 var foreign = new Rejection.ForeignMount(
-                    state.Mountpoint, $"{found?.FsType} {found?.Source}", found?.Differences ?? ["source"]);
+                    state.Mountpoint, found?.Described ?? "of an unknown kind", found?.Differences ?? ["source"]);
                 return await MountFailedAsync(
                     state, KernelError.Of(OperationKind.Mount, "EBUSY", foreign.Message, transient: true), origin);
 

@@ -39,7 +39,8 @@ public static class DriftRules
         var changes = ImmutableArray.CreateBuilder<MountEvent>();
         foreach (var kind in Judged)
         {
-            var isKnown = state.Drift.ContainsKey(kind);
+            // A mount that the ledger still believes in has not been recorded as missing, whatever the list says: it would never be made again.
+            var isKnown = state.Drift.ContainsKey(kind) && !(kind == DriftKind.Missing && state.Kernel is not null && found.ContainsKey(kind));
             if (found.TryGetValue(kind, out var detail))
             {
                 if (!isKnown) changes.Add(new MountEvent.DriftDetected(kind, detail));

@@ -207,11 +207,8 @@ internal sealed class MountOperations(
         var path = $"/proc/self/fd/{mount.Number}";
         var errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
         if (errno != 0) errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
-        return errno == 0 ? "it was taken away again" : throw new TakingBackFailed(errno);
+        return errno == 0 ? "it was taken away again" : throw new MountLeftBehindException($"a mount in the wrong place could not be taken away again: {Errno.Name(errno)}");
     }
-
-    /// <summary>A mount is somewhere where it should not be, and stays there: nobody may call that a failure without effect.</summary>
-    private sealed class TakingBackFailed(int errno) : Exception($"a mount in the wrong place could not be taken away again: {Errno.Name(errno)}");
 
     /// <summary>
     /// Another request of this process that looks at something in the mount (a status, a mount below it) holds it for a

@@ -177,7 +177,9 @@ public sealed class DriftWatch(
             {
                 await AuditAsync(cancellationToken);
             }
-            catch (Exception e) when (e is IOException or LedgerUnavailableException)
+#pragma warning disable CA1031 // Whatever it was, the next comparison may go well; without them drift would go unseen until a restart.
+            catch (Exception e) when (e is not OperationCanceledException)
+#pragma warning restore CA1031
             {
                 logger.AuditFailed(e.Message);
             }

@@ -53,8 +53,14 @@ internal sealed class AppendQueue : IAsyncDisposable
         }
         if (writer is not null)
         {
-            Write(writer, [append]);
-            GoOn(writer, hadCompany: false);
+            try
+            {
+                Write(writer, [append]);
+            }
+            finally
+            {
+                GoOn(writer, hadCompany: false);
+            }
             return await append.Result;
         }
         try
@@ -167,6 +173,7 @@ internal sealed class AppendQueue : IAsyncDisposable
     /// </summary>
     private void Unavailable(Writer writer, List<PendingAppend> appends, Exception failure)
     {
+        foreach (var append in appends) append.Fail(database.Unavailable($"append to {append.Batch.Stream}", failure));
         writer.Close();
         List<PendingAppend> behind = [];
         if (failure is not PostgresException || LedgerDatabase.IsShutdown(failure))
@@ -180,7 +187,7 @@ internal sealed class AppendQueue : IAsyncDisposable
                 }
             }
         }
-        foreach (var append in appends.Concat(behind))
+        foreach (var append in behind)
             append.Fail(database.Unavailable($"append to {append.Batch.Stream}", failure));
     }
 

@@ -87,7 +87,8 @@ public static class RepairEndpoints
 
     private static JsonAnswer Of(RepairAnswer answer) => answer switch
     {
-        RepairAnswer.Changed changed => JsonAnswer.Of(Views.Of(changed.State), Answers.Json.MountpointView),
+        RepairAnswer.Changed changed => new JsonAnswer(
+            200, System.Text.Json.JsonSerializer.Serialize(Views.Of(changed.State), Answers.Json.MountpointView), changed.State.Version),
         RepairAnswer.Reconciled done => JsonAnswer.Of(
             new ListOf<RepairView>([.. done.Lines.Select(Views.Of)], Next: null), Answers.Json.ListOfRepairView),
         RepairAnswer.NotFound missing => JsonAnswer.Of(Problems.NotFound($"nothing was ever recorded of {missing.Mountpoint}: `mountledger ls` shows what is")),

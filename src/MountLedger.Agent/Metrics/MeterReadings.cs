@@ -26,6 +26,9 @@ public sealed class MeterReadings : IDisposable
 
     private readonly MeterListener listener = new();
     private readonly Lock gate = new();
+
+    /// <summary>One reader at a time: two would add up the same gauges.</summary>
+    private readonly Lock reading = new();
     private readonly Dictionary<Source, SortedDictionary<string, Series>> families = Sources.ToDictionary(source => source, _ => new SortedDictionary<string, Series>(StringComparer.Ordinal));
     private long dropped;
 
@@ -53,6 +56,11 @@ public sealed class MeterReadings : IDisposable
     }
 
     public void WriteTo(MetricsText text)
+    {
+        lock (reading) Write(text);
+    }
+
+    private void Write(MetricsText text)
     {
         lock (gate)
         {

@@ -60,12 +60,21 @@ internal sealed class ClassicMount : IDisposable
         using var image = DetachedMount.OpenSource(plan.Spec.Source, readOnly ? PathCalls.O_RDONLY : PathCalls.O_RDWR);
         // Kept open until the filesystem has it: the device clears itself when its last user goes.
         var (device, devicePath) = LoopDevices.Attach(image, plan.Spec.Source, readOnly);
-        return new ClassicMount(plan, devicePath, device);
+        try
+        {
+            return new ClassicMount(plan, devicePath, device);
+        }
+        catch
+        {
+            device.Dispose(); // With it the loop device goes.
+            throw;
+        }
     }
 
     /// <summary>Mounts onto an open directory, and makes sure of where the mount has come to be.</summary>
     /// <returns>The unique id, where the kernel has those.</returns>
     /// <exception cref="KernelFailure">It was not mounted, or was taken away again.</exception>
+    /// <exception cref="MountLeftBehindException">It was mounted, and is somewhere.</exception>
     public ulong? MountOnto(Descriptor leaf, MountQueryCalls.FileFacts below, string mountpoint)
     {
         var errno = MountCalls.Mount(
@@ -114,8 +123,7 @@ internal sealed class ClassicMount : IDisposable
                 return (root, row, facts);
             root.Dispose();
         }
-        throw new KernelFailure(
-            Errno.ESTALE, "it was mounted, and the directories are moved about so fast that it cannot be found again: look for it with `findmnt`");
+        throw new MountLeftBehindException("it was mounted, and the directories are moved about so fast that it cannot be found again: look for it with `findmnt`");
     }
 
     private static ObservedMount? Row(MountQueryCalls.FileFacts facts) => MountInfoReader.Read(out _)
@@ -124,11 +132,14 @@ internal sealed class ClassicMount : IDisposable
     private static bool IsOn(ObservedMount row, MountQueryCalls.FileFacts below) =>
         below.MountId is { } id ? MountTable.ById(id)?.OldId == row.OldParentId : below.OldMountId == row.OldParentId;
 
+    /// <exception cref="MountLeftBehindException">It is still there.</exception>
     private static KernelFailure RolledBack(Descriptor root, int why, string what)
     {
         // Lazily, because the descriptor uses it.
         var errno = MountCalls.Unmount($"/proc/self/fd/{root.Number}", MountCalls.MNT_DETACH);
-        return new KernelFailure(why, errno == 0 ? $"{what}: it was taken away again" : $"{what}: taking it away failed with {Errno.Name(errno)}");
+        return errno == 0
+            ? new KernelFailure(why, $"{what}: it was taken away again")
+            : throw new MountLeftBehindException($"{what}: taking it away failed with {Errno.Name(errno)}");
     }
 
     private static bool HasAttributes(MountPlan plan) => (plan.Attributes | plan.Cleared) != 0;

@@ -88,6 +88,12 @@ internal sealed class HolderSearch
             Others(target);
             Processes(target);
         }
+#pragma warning disable CA1031 // On a thread of its own it would end the worker, with all that others wait for.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Note($"the search was cut short: {e.Message}");
+        }
         finally
         {
             lock (gate) finished = true;

@@ -207,11 +207,8 @@ internal sealed class MountOperations(
         var path = $"/proc/self/fd/{mount.Number}";
         var errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
         if (errno != 0) errno = MountCalls.Unmount(path, MountCalls.MNT_DETACH);
-        return errno == 0 ? "it was taken away again" : throw new TakingBackFailed(errno);
+        return errno == 0 ? "it was taken away again" : throw new MountLeftBehindException($"a mount in the wrong place could not be taken away again: {Errno.Name(errno)}");
     }
-
-    /// <summary>A mount is somewhere where it should not be, and stays there: nobody may call that a failure without effect.</summary>
-    private sealed class TakingBackFailed(int errno) : Exception($"a mount in the wrong place could not be taken away again: {Errno.Name(errno)}");
 
     /// <summary>
     /// Another request of this process that looks at something in the mount (a status, a mount below it) holds it for a
@@ -310,7 +307,7 @@ internal sealed class MountOperations(
         : new(Errno.EINVAL, $"the mount that was made at {order.Mountpoint} is now at {now.Point ?? "a place that cannot be reached"}: unmount it there by hand");
 
     private static string Named(MountQueryCalls.FileFacts top) =>
-        top.MountId is { } id && MountTable.ById(id) is { } facts ? $"{facts.FsType} {facts.Source}" : "of an unknown kind";
+        top.MountId is { } id && MountTable.ById(id) is { } facts ? ObservedMount.Describe(facts.FsType, facts.Source) : "of an unknown kind";
 
     private static KernelError WithHolders(KernelError error, UnmountOrder order)
     {

@@ -20,7 +20,11 @@ internal sealed class WorkerRecords(string runDirectory)
     public void Add(int pid, string? actingOn = null)
     {
         Directory.CreateDirectory(directory);
-        if (Identify(pid) is { } identity) File.WriteAllText(FileOf(pid), actingOn is null ? identity : $"{identity}{ActingMark}{actingOn}\n");
+        if (Identify(pid) is not { } identity) return;
+        // Never half a record: who dies while he writes one must not leave a worker that his successor does not know.
+        var fresh = FileOf(pid) + ".new";
+        File.WriteAllText(fresh, actingOn is null ? identity : $"{identity}{ActingMark}{actingOn}\n");
+        File.Move(fresh, FileOf(pid), overwrite: true);
     }
 
     /// <summary>Says what a worker is about to change, so that a later agent that finds it stuck knows what it must not touch.</summary>

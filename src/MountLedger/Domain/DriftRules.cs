@@ -39,7 +39,8 @@ public static class DriftRules
         var changes = ImmutableArray.CreateBuilder<MountEvent>();
         foreach (var kind in Judged)
         {
-            var isKnown = state.Drift.ContainsKey(kind);
+            // A mount that the ledger still believes in has not been recorded as missing, whatever the list says: it would never be made again.
+            var isKnown = state.Drift.ContainsKey(kind) && !(kind == DriftKind.Missing && state.Kernel is not null && found.ContainsKey(kind));
             if (found.TryGetValue(kind, out var detail))
             {
                 if (!isKnown) changes.Add(new MountEvent.DriftDetected(kind, detail));
@@ -77,7 +78,7 @@ public static class DriftRules
         {
             if (OursAmong(sight.At, mount, kernel) is { } ours)
             {
-                if (sight.At.Top != ours) found[DriftKind.Stacked] = $"{Describe(sight.At.Top!)} is mounted over it";
+                if (sight.At.Top != ours) found[DriftKind.Stacked] = $"{sight.At.Top!.Described} is mounted over it";
                 if (OptionDrift.Between(mount.Spec, ours, mount.Adopted) is { } options) found[DriftKind.OptionsMismatch] = options;
             }
             // A moved mount is not missing: mounting again would leave two.
@@ -101,7 +102,7 @@ public static class DriftRules
         }
         else if (mayBeForeign && sight.At.Top is { } stranger)
         {
-            found[DriftKind.Foreign] = Describe(stranger);
+            found[DriftKind.Foreign] = stranger.Described;
         }
         return found;
     }
@@ -111,7 +112,7 @@ public static class DriftRules
     {
         if (instead?.Differences is not { IsEmpty: false } differences) return;
         var kind = differences.Contains("source") || differences.Contains("fstype") ? DriftKind.SourceMismatch : DriftKind.OptionsMismatch;
-        found[kind] = $"{Describe(instead)} is mounted instead, and differs in {string.Join(", ", differences)}";
+        found[kind] = $"{instead.Described} is mounted instead, and differs in {string.Join(", ", differences)}";
     }
 
     private static string WhyMissing(KernelMount mount, KernelIdentity kernel, ObservedMount? instead) => instead switch
@@ -119,7 +120,7 @@ public static class DriftRules
         _ when mount.BootId != kernel.BootId => "the machine was rebooted",
         _ when !mount.IsOf(kernel) => "it was made in another mount namespace than the one that is served now",
         null => "unmounted by somebody else",
-        _ => $"unmounted by somebody else, who mounted {Describe(instead)} instead",
+        _ => $"unmounted by somebody else, who mounted {instead.Described} instead",
     };
 
     private static string Gone(DriftKind kind) => kind switch
@@ -131,6 +132,4 @@ public static class DriftRules
         DriftKind.SourceMismatch => "what was mounted instead is gone",
         _ => "mounted again",
     };
-
-    private static string Describe(ObservedMount mount) => $"{mount.FsType} {mount.Source}";
 }

@@ -93,7 +93,7 @@ public static class MountDecider
         if (!occupant.Matches)
         {
             return Reject(new Rejection.ForeignMount(
-                state.Mountpoint, $"{occupant.FsType} {occupant.Source}", occupant.Differences ?? ["source"]));
+                state.Mountpoint, occupant.Described, occupant.Differences ?? ["source"]));
         }
         var adopted = new MountEvent.MountAdopted(context.Kernel.BootId, context.Kernel.MountNamespaceId, occupant.MountId);
         return state.Drift.ContainsKey(DriftKind.Foreign)

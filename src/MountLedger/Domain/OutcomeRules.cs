@@ -92,7 +92,7 @@ public static class OutcomeRules
             _ =>
             [
                 found.Top is { } foreign
-                    ? new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, $"{foreign.FsType} {foreign.Source}")
+                    ? new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, foreign.Described)
                     : new MountEvent.OperationSettled(operation.Kind, SettledAs.Absent, null),
                 .. state.Attachments.IsEmpty ? NotNeeded(state) : [],
             ],

@@ -3,7 +3,7 @@ using System.Collections.Immutable;
 namespace MountLedger;
 
 /// <summary>
-/// The rules of changing the options of a live mount (ADR 0010). The wanted spec becomes the mountpoint's only once it holds:
+/// The rules of changing the options of a live mount (ADR 0017). The wanted spec becomes the mountpoint's only once it holds:
 /// a change that fails leaves spec and generation as they were.
 /// </summary>
 internal static class RemountRules
@@ -39,7 +39,7 @@ internal static class RemountRules
             return
             [
                 found.Top is { } foreign
-                    ? new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, $"{foreign.FsType} {foreign.Source}")
+                    ? new MountEvent.OperationSettled(operation.Kind, SettledAs.Foreign, foreign.Described)
                     : new MountEvent.OperationSettled(operation.Kind, SettledAs.Absent, null),
                 .. state.Attachments.IsEmpty ? OutcomeRules.NotNeeded(state) : [],
             ];

@@ -46,7 +46,7 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
                             SyncedAsOf = asOf,
                         },
                         CancellationToken.None);
-                    if (result is not CommandResult.Done { Outcome: Outcome.Noop }) removed.Add(line);
+                    if (result is CommandResult.Pending or CommandResult.Failed or CommandResult.Done { Outcome: not Outcome.Noop }) removed.Add(line);
                 }
             }));
         }

@@ -65,7 +65,7 @@ public sealed class DriftWatch(
         }
         foreach (var mount in table.Mounts)
         {
-            if (mount.MountId is { } id && live.MountpointOf(id) is null) Notice(id, mount.Path);
+            if (mount.MountId is { } id) Notice(id, mount.Path);
         }
         return suspects;
     }
@@ -124,7 +124,8 @@ public sealed class DriftWatch(
 
     private void Notice(ulong id, string path)
     {
-        if (!check.MayBeForeign(path)) return;
+        // A mount of ours that was moved is no stranger where it came to be.
+        if (live.MountpointOf(id) is not null || !check.MayBeForeign(path)) return;
         lock (_lock)
         {
             if (_strangers.Count < options.ForeignMax) _strangers.TryAdd(id, new Stranger(path, time.GetTimestamp(), Told: false));
@@ -176,7 +177,9 @@ public sealed class DriftWatch(
             {
                 await AuditAsync(cancellationToken);
             }
-            catch (Exception e) when (e is IOException or LedgerUnavailableException)
+#pragma warning disable CA1031 // Whatever it was, the next comparison may go well; without them drift would go unseen until a restart.
+            catch (Exception e) when (e is not OperationCanceledException)
+#pragma warning restore CA1031
             {
                 logger.AuditFailed(e.Message);
             }

@@ -15,12 +15,13 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
     /// <returns>Null: it holds, as far as can be seen. Else what to do instead.</returns>
     public async Task<Finding?> LookAsync(MountState state)
     {
-        if (await ObserveAsync(state.Mountpoint) is not { } seen || state.Kernel is not { } kernel) return null;
+        // A remount in flight says itself what became of the mount, and a look follows it; what was recorded now would not count.
+        if (state.Operation is not null || await ObserveAsync(state.Mountpoint) is not { } seen || state.Kernel is not { } kernel) return null;
 
         // Without unique ids, that something is mounted there must do; whether it is ours, the start-up comparison asks by meaning.
         bool IsOurs(ObservedMount mount) => kernel.IsOf(host.Identity) && (kernel.MountId is null || mount.MountId == kernel.MountId);
         if (seen.Top is { } top && IsOurs(top)) return null;
-        if (seen.Mounts.Any(IsOurs)) return new Finding.Covered($"{seen.Top!.FsType} {seen.Top.Source}");
+        if (seen.Mounts.Any(IsOurs)) return new Finding.Covered(seen.Top!.Described);
 
         var elsewhere = kernel.MountId is { } id ? await host.FindAsync(id, CancellationToken.None) : null;
         // Something is mounted on a directory above: it is where it was, and nobody who follows the path finds it.

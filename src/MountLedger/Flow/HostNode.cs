@@ -143,6 +143,12 @@ public sealed class HostNode : IAsyncDisposable
         {
             // That is how it ends.
         }
+#pragma warning disable CA1031 // A stop goes on to its end: operations, lease and database are still to be seen to.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            _logger.AuditFailed(e.Message);
+        }
         _watching = Task.CompletedTask;
     }
 

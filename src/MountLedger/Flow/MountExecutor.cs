@@ -205,6 +205,8 @@ public sealed class MountExecutor : IAsyncDisposable
                 _waiting.AddOrUpdate(first.Mountpoint, [mountpoint], (_, others) => others.Add(mountpoint));
                 // What is known to be missing is on its way, or may not be repaired.
                 if (first.Kernel is not null) Examine(first.Mountpoint);
+                // It may have come between the look and the note: then nobody wakes this one.
+                else if (_live.PresentAt(first.Mountpoint) is not { } now || now.Version != first.Version) Wake(mountpoint);
                 return acted;
             }
             if (!await _operator.StepAsync(next.Kind, state, origin)) return acted;

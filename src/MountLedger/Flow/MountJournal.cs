@@ -75,9 +75,9 @@ public sealed class MountJournal(
             result = await store.AppendAsync(batch, cancellationToken);
             OperationMeter.Appended(result, time.GetElapsedTime(began));
         }
-        catch (LedgerUnavailableException)
+        catch (Exception e) when (e is LedgerUnavailableException or OperationCanceledException)
         {
-            OperationMeter.Appended(null, time.GetElapsedTime(began));
+            if (e is LedgerUnavailableException) OperationMeter.Appended(null, time.GetElapsedTime(began));
             live.Invalidate(state.Mountpoint); // It may have been committed: what we know may be old.
             throw;
         }

@@ -114,6 +114,9 @@ public sealed class MountOperator(
                 state, newest => DriftRules.MayShadowData(newest) ? [new MountEvent.DriftDetected(DriftKind.ShadowedData, detail)] : [], agent.Own());
         }
 
+        // To prepare one may run a helper or replay a journal.
+        await journal.ConfirmLeaseAsync();
+        if (!journal.MayAct) throw new LedgerUnavailableException(NotConfirmed); // Taken up again in a moment.
         switch (await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None)))
         {
             case PrepareResult.Failed failed:
@@ -127,24 +130,25 @@ public sealed class MountOperator(
 
             case PrepareResult.Occupied { Found.Top: var found }:
                 var foreign = new Rejection.ForeignMount(
-                    state.Mountpoint, $"{found?.FsType} {found?.Source}", found?.Differences ?? ["source"]);
+                    state.Mountpoint, found?.Described ?? "of an unknown kind", found?.Differences ?? ["source"]);
                 return await MountFailedAsync(
                     state, KernelError.Of(OperationKind.Mount, "EBUSY", foreign.Message, transient: true), origin);
 
             case PrepareResult.Ready { Mount: var prepared }:
-                var isStarted = false;
+                MountState? started = null;
                 try
                 {
-                    isStarted = await StartAsync(state, Started(prepared, state.Generation), origin);
+                    if (!await StartAsync(state, Started(prepared, state.Generation), origin)) return !journal.IsFenced;
+                    var newest = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
+                    if (newest.Operation is null) return false;
+                    started = newest;
                 }
                 finally
                 {
                     // Also when the ledger has gone away: if the start was recorded, it is settled as one without effect.
-                    if (!isStarted) await host.DiscardAsync(prepared);
+                    if (started is null) await host.DiscardAsync(prepared);
                 }
-                if (!isStarted) return !journal.IsFenced;
-                var started = await journal.StateAsync(state.Mountpoint, fresh: false, CancellationToken.None);
-                return started.Operation is not null && await FinishAsync(started, prepared, origin) is not null;
+                return await FinishAsync(started, prepared, origin) is not null;
 
             default: return false;
         }

@@ -43,7 +43,7 @@ public sealed class Reconciler(
             suspects.Add(state.Mountpoint);
         }
         var strangers = table.Mounts
-            .Where(mount => live.PresentAt(mount.Path) is null && check.MayBeForeign(mount.Path))
+            .Where(mount => live.PresentAt(mount.Path) is null && !(mount.MountId is { } id && live.MountpointOf(id) is not null) && check.MayBeForeign(mount.Path))
             .Select(mount => mount.Path).Distinct(StringComparer.Ordinal).Take(ForeignRecordedMax).ToList();
 
         var report = new ReconcileReport(

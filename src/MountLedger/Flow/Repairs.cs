@@ -14,6 +14,7 @@ public sealed class Repairs(
 {
     private const int AppendAttemptsMax = 20;
     private const int StrangersMax = 16;
+    private const string Superseded = "it cannot be confirmed that this agent still serves the host: nothing more was done";
 
     /// <summary>Pauses (with a reason) or resumes; asking for what is so already records nothing.</summary>
     /// <returns>The state after it; null when nothing was ever recorded of the mountpoint.</returns>
@@ -77,10 +78,20 @@ public sealed class Repairs(
         using var either = CancellationTokenSource.CreateLinkedTokenSource(patience.Token, cancellationToken);
         try
         {
+            long version;
             using (await executor.Gate.EnterAsync(mountpoint, either.Token))
             {
                 var state = await journal.StateAsync(mountpoint, fresh: false, either.Token);
-                if (state.Operation is not null || state.Uncertain || journal.IsFenced) return "an operation is under way: try again";
+                if (state.Operation is not null || state.Uncertain) return "an operation is under way: try again";
+                // Between the plan and this turn the difference may have gone, the last holder may have left, somebody may have paused.
+                if (await check.LookAsync(state, either.Token) is not { } seen) return Superseded;
+                state = seen;
+                plans = [.. plans.Select(plan => plan.Drift).Where(state.Drift.ContainsKey).Select(drift => RepairRules.Plan(state, drift, hostSwitch.IsUp))];
+                if (plans.All(plan => plan.Kind == RepairKind.Leave))
+                {
+                    executor.Wake(mountpoint); // What the look has found may ask for something.
+                    return plans.IsEmpty ? null : plans[0].Text;
+                }
                 if (plans.Any(plan => plan.Kind == RepairKind.UnmountStrangers) && await UnmountStrangersAsync(state) is { } failure) return failure;
                 if (plans.Any(plan => plan.Drift == DriftKind.ShadowedData))
                 {
@@ -92,9 +103,10 @@ public sealed class Repairs(
                 }
                 var before = await journal.StateAsync(mountpoint, fresh: false, either.Token);
                 await check.LookAsync(before, either.Token);
+                // Before the repair can begin: an error after this is the repair's.
+                version = (await journal.StateAsync(mountpoint, fresh: false, either.Token)).Version;
             }
             executor.RepairNow(mountpoint, origin);
-            var version = (await journal.StateAsync(mountpoint, fresh: false, either.Token)).Version;
             await live.WaitAsync(
                 mountpoint,
                 state => plans.All(plan => plan.Kind == RepairKind.Leave || !state.Drift.ContainsKey(plan.Drift)) || state.Error?.AtVersion > version,
@@ -125,6 +137,10 @@ public sealed class Repairs(
                 return null; // The repair adopts it.
             }
             if (top.MountId is null) return "this kernel has no unique mount ids: unmount what is there by hand";
+            if (live.MountpointOf(top.MountId.Value) is { } owner && owner != state.Mountpoint)
+                return $"the mount of {owner} was moved there: move it back by hand";
+            await journal.ConfirmLeaseAsync();
+            if (!journal.MayAct) return Superseded;
             var result = await host.UnmountAsync(new UnmountOrder(state.Mountpoint, top.MountId, UnmountMode.Normal, []), CancellationToken.None);
             if (result is UnmountResult.Failed failed) return failed.Error.Message;
             if (result is UnmountResult.Unknown unknown) return unknown.Reason;

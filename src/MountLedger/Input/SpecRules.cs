@@ -251,9 +251,11 @@ public static partial class SpecRules
                 errors.Add(field, InputRule.DuplicateOption, option, $"give {key} once: it has another value before");
         }
 
-        /// <summary>Those that say how to mount, and not that which is so anyway.</summary>
+        /// <summary>
+        /// Those that say how to mount, and not that which is so anyway; and secrets, which only a helper is given: the kernel would take the name for it.
+        /// </summary>
         public IEnumerable<(string Field, OptionRule Rule)> Fixed() => _byGroup.Values
-            .Where(wanted => wanted.Rule is { Target: OptionTarget.Instruction, IsDefault: false }).Select(wanted => (wanted.Field, wanted.Rule));
+            .Where(wanted => wanted.Rule is { Target: OptionTarget.Instruction, IsDefault: false } or { Syntax: ValueSyntax.Secret }).Select(wanted => (wanted.Field, wanted.Rule));
 
         /// <summary>Options of a spec that is canonical already, as far as nothing else of their group has been named.</summary>
         public void AddUnlessNamed(IEnumerable<(string Option, OptionRule? Rule)> options)

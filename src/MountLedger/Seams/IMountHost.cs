@@ -95,6 +95,16 @@ public sealed record ObservedMount(
 {
     /// <summary>It was compared with a spec and is what that asks for.</summary>
     public bool Matches => Differences is { IsEmpty: true };
+
+    /// <summary>
+    /// Type and source in words, for events, answers and logs. Others mount with user and password in the source
+    /// (<c>//user:password@server/share</c>), and what is recorded stays.
+    /// </summary>
+    public string Described => Describe(FsType, Source);
+
+    /// <inheritdoc cref="Described"/>
+    public static string Describe(string? fstype, string? source) =>
+        $"{fstype} {(source is not null && SecretRules.HasCredentials(source) ? ErrorValue.Masked : source)}";
 }
 
 /// <summary>What a notification says of the mount table.</summary>

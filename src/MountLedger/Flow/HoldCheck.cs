@@ -7,7 +7,7 @@ namespace MountLedger;
 /// Rule 2 answers a further attach when the mount holds. The ledger knows that it was made, not that it is still there: so before a
 /// caller is told so although nothing is done for it, the kernel is asked, and what it says is recorded.
 /// </summary>
-public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal journal, TimeProvider time, ILogger logger)
+public sealed class HoldCheck(AgentIdentity agent, IMountHost host, ServerProbes servers, MountJournal journal, TimeProvider time, ILogger logger)
 {
     /// <summary>A worker that does not answer is no reason to keep a caller waiting who needs nothing from it.</summary>
     private static readonly TimeSpan LookMax = TimeSpan.FromMilliseconds(500);
@@ -19,7 +19,7 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
 
         // Without unique ids, that something is mounted there must do; whether it is ours, the start-up comparison asks by meaning.
         bool IsOurs(ObservedMount mount) => kernel.IsOf(host.Identity) && (kernel.MountId is null || mount.MountId == kernel.MountId);
-        if (seen.Top is { } top && IsOurs(top)) return null;
+        if (seen.Top is { } top && IsOurs(top)) return await StaleAsync(state);
         if (seen.Mounts.Any(IsOurs)) return new Finding.Covered($"{seen.Top!.FsType} {seen.Top.Source}");
 
         var elsewhere = kernel.MountId is { } id ? await host.FindAsync(id, CancellationToken.None) : null;
@@ -37,6 +37,33 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
                 agent.Own(), CancellationToken.None);
         }
         return elsewhere is null ? new Finding.Gone() : new Finding.Moved(elsewhere.Path);
+    }
+
+    /// <summary>Whether the mount that is in place answers. One that takes its time holds: only what is known to be dead or to hang does not.</summary>
+    private async Task<Finding?> StaleAsync(MountState state)
+    {
+        using var patience = new CancellationTokenSource(LookMax, time);
+        ServerAnswer? answer;
+        try
+        {
+            answer = await servers.AskAsync(state, patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return null;
+        }
+        var changes = StaleRules.Compare(state, answer);
+        if (!changes.IsEmpty)
+        {
+            foreach (var change in changes)
+            {
+                if (change is MountEvent.DriftDetected found) logger.Drift(found.Kind, state.Mountpoint, found.Detail);
+                if (change is MountEvent.DriftResolved over) logger.DriftOver(over.Kind, state.Mountpoint, over.Detail);
+            }
+            await journal.RecordOutcomeAsync(
+                state, newest => newest.Version == state.Version ? changes : [], agent.Own(), CancellationToken.None);
+        }
+        return StaleRules.Explain(answer?.Errno) is { } why ? new Finding.Stale(answer!.Errno!, why) : null;
     }
 
     private async Task<Observation?> ObserveAsync(string mountpoint)
@@ -65,5 +92,8 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, MountJournal
 
         /// <summary>Something foreign is mounted on top of it.</summary>
         public sealed record Covered(string By) : Finding;
+
+        /// <summary>It is in place, and its server is dead or hangs.</summary>
+        public sealed record Stale(string Errno, string Why) : Finding;
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 
@@ -23,6 +24,21 @@ public sealed class StaleServerTests(AgentSuite suite)
         var pid = Shell.Run("pgrep", "-f", $"bindfs.*{agent.Below(source)}").Trim();
         Assert.True(int.TryParse(pid, CultureInfo.InvariantCulture, out _), $"one server, not '{pid}'");
         Shell.Run("kill", $"-{signal}", pid);
+        // Its connection ends with the process, a moment after the signal.
+        if (signal is "KILL" or "TERM") Assert.True(SpinWait.SpinUntil(() => HasEnded(pid), TimeSpan.FromSeconds(10)), "the server ends");
+    }
+
+    private static bool HasEnded(string pid)
+    {
+        Thread.Sleep(10);
+        try
+        {
+            return File.ReadLines($"/proc/{pid}/status").Any(line => line.StartsWith("State:\tZ", StringComparison.Ordinal));
+        }
+        catch (IOException)
+        {
+            return true;
+        }
     }
 
     private static async Task<JsonElement[]> DriftAsync(AgentProcess agent) =>
@@ -112,6 +128,32 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    public async Task A_dead_mount_that_nobody_needs_and_somebody_held_is_unmounted_when_an_operator_says_so()
+    {
+        await using var agent = await suite.StartAsync(Audited);
+        Assert.Equal("mounted", (await MountedAsync(agent, "a", "c")).Outcome);
+        using var holder = Process.Start(new ProcessStartInfo("sleep", "600") { WorkingDirectory = agent.PathOf("a") })!;
+        try
+        {
+            Signal(agent, "KILL");
+            await UntilDriftAsync(agent, "stale");
+            Assert.Contains("EBUSY", (await agent.UnmountAsync("a", "c")).Text, StringComparison.Ordinal);
+            Assert.Equal("planned", (await agent.PostAsync("/v1/reconcile", new { dryRun = true })).Json.GetProperty("items")[0].GetProperty("outcome").GetString());
+            Assert.Single(agent.Mounts());
+        }
+        finally
+        {
+            holder.Kill();
+            await holder.WaitForExitAsync();
+        }
+        var repair = (await agent.PostAsync("/v1/reconcile", new { })).Json.GetProperty("items");
+        // The next try by itself may have come first.
+        Assert.All(repair.EnumerateArray(), item => Assert.Equal("done", item.GetProperty("outcome").GetString()));
+        Assert.Empty(agent.Mounts());
+        Assert.Empty(await DriftAsync(agent));
+    }
+
+    [RootFact]
     public async Task A_server_that_stands_still_is_stale_until_it_answers_again_and_holds_up_no_other()
     {
         await using var agent = await suite.StartAsync(Audited);
@@ -172,14 +214,28 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
-    public async Task A_filesystem_whose_server_ends_in_order_is_missing_and_made_again_unless_files_lie_below()
+    public async Task A_server_that_ends_in_order_unmounts_where_it_was_mounted_first_so_that_ours_is_left_stale()
+    {
+        await using var agent = await suite.StartAsync(Audited);
+        Assert.Equal("mounted", (await MountedAsync(agent, "a", "c")).Outcome);
+        Signal(agent, "TERM");
+        Assert.StartsWith("ENOTCONN", await UntilDriftAsync(agent, "stale"), StringComparison.Ordinal);
+        // Somebody else's unmount makes it an ordinary missing mount, which is repaired.
+        Shell.Run("umount", agent.PathOf("a"));
+        await UntilNoDriftAsync(agent);
+        Assert.Single(agent.Mounts());
+        Assert.Equal("attached", (await MountedAsync(agent, "a", "d")).Outcome);
+    }
+
+    [RootFact]
+    public async Task A_filesystem_that_somebody_unmounts_is_missing_and_made_again_unless_files_lie_below()
     {
         await using var agent = await suite.StartAsync(Audited);
         var path = agent.PathOf("a");
         Assert.Equal("mounted", (await MountedAsync(agent, "a", "c")).Outcome);
         var first = Assert.Single(agent.Mounts()).MountId;
 
-        Signal(agent, "TERM");
+        Shell.Run("fusermount3", "-u", path);
         await agent.UntilAsync(() => Task.FromResult(agent.Mounts() is [{ } mount] && mount.MountId != first), "it is made again");
         await UntilNoDriftAsync(agent);
         Assert.DoesNotContain("stale", (await agent.GetAsync($"/v1/history?path={Uri.EscapeDataString(path)}&limit=100")).Text, StringComparison.Ordinal);

@@ -12,14 +12,22 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, ServerProbes
     /// <summary>A worker that does not answer is no reason to keep a caller waiting who needs nothing from it.</summary>
     private static readonly TimeSpan LookMax = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>
+    /// Longer than the host gives a server to answer, so that one that hangs is told as such; from the second question on that takes no
+    /// time. Only a mount that may block is asked at all.
+    /// </summary>
+    private static readonly TimeSpan ProbeMax = TimeSpan.FromSeconds(4);
+
     /// <returns>Null: it holds, as far as can be seen. Else what to do instead.</returns>
     public async Task<Finding?> LookAsync(MountState state)
     {
+        // First, as the worker that looks at such places may have to be started for it.
+        var answer = await AskAsync(state);
         if (await ObserveAsync(state.Mountpoint) is not { } seen || state.Kernel is not { } kernel) return null;
 
         // Without unique ids, that something is mounted there must do; whether it is ours, the start-up comparison asks by meaning.
         bool IsOurs(ObservedMount mount) => kernel.IsOf(host.Identity) && (kernel.MountId is null || mount.MountId == kernel.MountId);
-        if (seen.Top is { } top && IsOurs(top)) return await StaleAsync(state);
+        if (seen.Top is { } top && IsOurs(top)) return await StaleAsync(state, answer);
         if (seen.Mounts.Any(IsOurs)) return new Finding.Covered($"{seen.Top!.FsType} {seen.Top.Source}");
 
         var elsewhere = kernel.MountId is { } id ? await host.FindAsync(id, CancellationToken.None) : null;
@@ -39,19 +47,22 @@ public sealed class HoldCheck(AgentIdentity agent, IMountHost host, ServerProbes
         return elsewhere is null ? new Finding.Gone() : new Finding.Moved(elsewhere.Path);
     }
 
-    /// <summary>Whether the mount that is in place answers. One that takes its time holds: only what is known to be dead or to hang does not.</summary>
-    private async Task<Finding?> StaleAsync(MountState state)
+    private async Task<ServerAnswer?> AskAsync(MountState state)
     {
-        using var patience = new CancellationTokenSource(LookMax, time);
-        ServerAnswer? answer;
+        using var patience = new CancellationTokenSource(ProbeMax, time);
         try
         {
-            answer = await servers.AskAsync(state, patience.Token);
+            return await servers.AskAsync(state, patience.Token);
         }
         catch (OperationCanceledException)
         {
             return null;
         }
+    }
+
+    /// <summary>Whether the mount that is in place answers. When nobody can tell, it holds.</summary>
+    private async Task<Finding?> StaleAsync(MountState state, ServerAnswer? answer)
+    {
         var changes = StaleRules.Compare(state, answer);
         if (!changes.IsEmpty)
         {

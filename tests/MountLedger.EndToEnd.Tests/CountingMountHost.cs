@@ -37,6 +37,9 @@ public sealed class CountingMountHost(IMountHost real) : IMountHost
 
     public Task<bool?> HasEntriesAsync(string mountpoint, CancellationToken cancellationToken) => real.HasEntriesAsync(mountpoint, cancellationToken);
 
+    public Task<string?> ProbeAsync(string mountpoint, ulong? mountId, CancellationToken cancellationToken) =>
+        real.ProbeAsync(mountpoint, mountId, cancellationToken);
+
     public Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken) =>
         real.PrepareAsync(mountpoint, spec, cancellationToken);
 

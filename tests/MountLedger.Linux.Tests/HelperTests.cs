@@ -307,7 +307,7 @@ public sealed class HelperTests : KernelTest
         await host.StartAsync(CancellationToken.None);
         async Task<AttachResult.Attached> MountedAsync(string name, MountSpec spec) => Assert.IsType<AttachResult.Attached>(await host.AttachAsync(
             Assert.IsType<PrepareResult.Ready>(await host.PrepareAsync(Point(name), spec, CancellationToken.None)).Mount, CancellationToken.None));
-        Task<string?> ProbeAsync(string name) => host.ProbeAsync(Point(name), CancellationToken.None);
+        Task<string?> ProbeAsync(string name) => host.ProbeAsync(Point(name), null, CancellationToken.None);
 
         var local = host.WorkerPid;
         foreach (var name in (string[])["dead", "hung", "well"]) await MountedAsync(name, Spec("fuse.bindfs", Sources, "attr_timeout=0"));

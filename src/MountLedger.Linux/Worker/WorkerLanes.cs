@@ -32,7 +32,10 @@ internal sealed class WorkerLanes(WorkerSupervisor supervisor, WorkerOptions opt
     /// <summary>The mount that may hold up whoever goes to this path; null: none.</summary>
     public string? WhatMayBlock(string path) => blocking.AtOrAbove(path);
 
-    public bool IsProbing(string mountpoint) => looking is { IsUsable: true } link && link.IsProbing(mountpoint);
+    public bool IsProbing(string mountpoint, long mark) => looking is { IsUsable: true } link && link.IsProbing(mountpoint, mark);
+
+    /// <summary>Probes that were sent and not answered, those that nobody waits for any more included.</summary>
+    public int Probes => looking is { IsUsable: true } link ? link.Probes : 0;
 
     /// <summary>Sends a request to the worker that it belongs to. <c>Why</c>: of a call that was not answered.</summary>
     public async ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> CallAsync(

@@ -49,6 +49,9 @@ internal sealed class WorkerLink : IDisposable
 
         public long Token => request.Token;
 
+        /// <summary>Of a probe: which mount is meant.</summary>
+        public long Mark => request.Token;
+
         public string? Mountpoint => request.Prepared?.Mountpoint ?? request.Order?.Mountpoint ?? request.Mountpoint;
 
         public volatile bool Abandoned;
@@ -103,8 +106,12 @@ internal sealed class WorkerLink : IDisposable
     public bool IsActingOn(string mountpoint) =>
         calls.Values.Any(call => call.Changes && call.Mountpoint == mountpoint);
 
-    /// <summary>A look at this mountpoint was sent and not answered.</summary>
-    public bool IsProbing(string mountpoint) => calls.Values.Any(call => call.Verb is WorkerVerb.Probe && call.Mountpoint == mountpoint);
+    /// <summary>A probe of this mountpoint, and of the mount that the mark stands for, was sent and not answered.</summary>
+    public bool IsProbing(string mountpoint, long mark) =>
+        calls.Values.Any(call => call.Verb is WorkerVerb.Probe && call.Mountpoint == mountpoint && call.Mark == mark);
+
+    /// <summary>Probes that were sent and not answered.</summary>
+    public int Probes => calls.Values.Count(call => call.Verb is WorkerVerb.Probe);
 
     /// <summary>Returns when every thread of the process is dead, however long the kernel takes.</summary>
     public void WaitForExit()

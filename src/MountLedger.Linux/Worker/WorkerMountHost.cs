@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Collections.Immutable;
 using Microsoft.Extensions.Logging;
 using MountLedger.Linux.Interop;
@@ -11,6 +12,10 @@ namespace MountLedger.Linux;
 /// </summary>
 public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
 {
+    /// <summary>Probes that may hang at the same time: fewer than the worker has threads, so that looks at others still find one.</summary>
+    private const int ProbesMax = 12;
+
+    private readonly ConcurrentDictionary<(string Mountpoint, ulong MountId), Lazy<Task<string?>>> probes = new();
     private readonly WorkerOptions options;
     private readonly WorkerSupervisor supervisor;
     private readonly WorkerLanes lanes;
@@ -186,14 +191,40 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     public Task QuiesceAsync(string mountpoint, CancellationToken cancellationToken) =>
         supervisor.QuiesceAsync(mountpoint, cancellationToken);
 
-    public async Task<string?> ProbeAsync(string mountpoint, CancellationToken cancellationToken)
+    public async Task<string?> ProbeAsync(string mountpoint, ulong? mountId, CancellationToken cancellationToken)
     {
         if (lanes.WhatMayBlock(mountpoint) is null) return null;
-        if (lanes.IsProbing(mountpoint)) return Errno.Name(Errno.ETIMEDOUT);
+        // Who asks while somebody else does gets that answer.
+        var key = (mountpoint, mountId ?? 0);
+        return await probes.GetOrAdd(key, asked => new Lazy<Task<string?>>(() => ProbeOnceAsync(asked))).Value.WaitAsync(cancellationToken);
+    }
+
+    private async Task<string?> ProbeOnceAsync((string Mountpoint, ulong MountId) asked)
+    {
+        try
+        {
+            return await ProbeAsync(asked.Mountpoint, unchecked((long)asked.MountId));
+        }
+        finally
+        {
+            probes.TryRemove(asked, out _);
+        }
+    }
+
+    private async Task<string?> ProbeAsync(string mountpoint, long mark)
+    {
+        // One that hangs still is not asked again; another mount that took its place is.
+        if (lanes.IsProbing(mountpoint, mark)) return Errno.Name(Errno.ETIMEDOUT);
+        if (lanes.Probes >= ProbesMax) return Errno.Name(Errno.EAGAIN);
         var (end, answer, _) = await CallAsync(
-            new WorkerRequest(0, WorkerVerb.Probe, 0, mountpoint, null, null, null), cancellationToken);
-        // A worker that died or is full says nothing about the filesystem.
-        return end == CallEnd.TimedOut ? Errno.Name(Errno.ETIMEDOUT) : answer?.Reason;
+            new WorkerRequest(0, WorkerVerb.Probe, mark, mountpoint, null, null, null), CancellationToken.None);
+        return end switch
+        {
+            CallEnd.Answered => answer?.Reason,
+            CallEnd.TimedOut => Errno.Name(Errno.ETIMEDOUT),
+            // A worker that died or is full says nothing about the filesystem.
+            _ => Errno.Name(Errno.EAGAIN),
+        };
     }
 
     public async ValueTask DisposeAsync()

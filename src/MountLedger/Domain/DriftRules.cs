@@ -3,7 +3,11 @@ using System.Collections.Immutable;
 namespace MountLedger;
 
 /// <summary>What a look at the kernel shows of one mountpoint: the mounts at its path, and where the ledger's mount is if not there.</summary>
-public sealed record DriftSight(Observation At, ObservedMount? Elsewhere = null);
+public sealed record DriftSight(Observation At, ObservedMount? Elsewhere = null)
+{
+    /// <summary>What the filesystem itself said when it was asked; null: nothing is known, which changes nothing.</summary>
+    public ServerAnswer? Server { get; init; }
+}
 
 /// <summary>
 /// What counts as drift (section 6 of the contract): pure, from a state and a look at the kernel to the events that say what changed.
@@ -50,6 +54,7 @@ public static class DriftRules
                 changes.Add(new MountEvent.DriftResolved(kind, Gone(kind)));
             }
         }
+        changes.AddRange(Stale(state, sight, kernel, found));
         return changes.ToImmutable();
     }
 
@@ -69,6 +74,15 @@ public static class DriftRules
         return mount.MountId is { } id
             ? at.Mounts.FirstOrDefault(candidate => candidate.MountId == id)
             : at.Mounts.FirstOrDefault(candidate => candidate.Differences is null or { IsEmpty: true });
+    }
+
+    private static ImmutableArray<MountEvent> Stale(
+        MountState state, DriftSight sight, KernelIdentity kernel, Dictionary<DriftKind, string?> found)
+    {
+        if (state.Kernel is not { } mount || found.ContainsKey(DriftKind.Missing))
+            return state.Drift.ContainsKey(DriftKind.Stale) ? [new MountEvent.DriftResolved(DriftKind.Stale, "its mount is gone")] : [];
+        // Through the path another mount answers, when ours is covered or elsewhere.
+        return OursAmong(sight.At, mount, kernel) is { } ours && ours == sight.At.Top ? StaleRules.Compare(state, sight.Server) : [];
     }
 
     private static Dictionary<DriftKind, string?> Find(MountState state, DriftSight sight, KernelIdentity kernel, bool mayBeForeign)

@@ -11,6 +11,9 @@ public enum RepairKind
 
     /// <summary>The mounts of others at the path are taken away, from the top down to ours, or all of them.</summary>
     UnmountStrangers,
+
+    /// <summary>Our own mount, which nobody needs any more, is taken away now.</summary>
+    Unmount,
 }
 
 /// <summary>A repair as it is shown before it is done; <paramref name="Text"/> says it in words.</summary>
@@ -35,7 +38,8 @@ public static class RepairRules
         DriftKind.OptionsMismatch => new(drift, RepairKind.Leave, $"remount it by hand as {state.Spec}: it is in use, and is not replaced under its holders"),
         DriftKind.Moved => new(drift, RepairKind.Leave, $"move it back by hand to {state.Mountpoint}, or unmount it there"),
         DriftKind.Foreign => new(drift, RepairKind.Leave, "a foreign mount is never touched: unmount it by hand, or mount the same here to adopt it"),
-        DriftKind.Stale => new(drift, RepairKind.Leave, "its server is gone: it is not replaced under a live holder"),
+        DriftKind.Stale when state is { Attachments.IsEmpty: true, Kernel: not null } => new(drift, RepairKind.Unmount, "unmount it: nobody needs it any more"),
+        DriftKind.Stale => new(drift, RepairKind.Leave, "a person has to decide, as it is not replaced under a live holder: detach everybody and mount it again, or let its server answer"),
         _ => new(drift, RepairKind.Leave, "decide which side is right"),
     };
 }

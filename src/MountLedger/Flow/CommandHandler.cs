@@ -68,7 +68,7 @@ public sealed class CommandHandler(
 
             if (command is MountCommand.Mount or MountCommand.Remount && state.Holds && await holdCheck.LookAsync(state) is { } finding)
             {
-                if (NotHeld(finding, state) is { } answer) return (answer, null);
+                if (NotHeld(finding, state, command is MountCommand.Remount ? OperationKind.Remount : OperationKind.Mount) is { } answer) return (answer, null);
                 executor.Wake(mountpoint);
                 continue;
             }
@@ -124,7 +124,7 @@ public sealed class CommandHandler(
     }
 
     /// <summary>The answer to who would join a mount that is not what it was; null when it is made again.</summary>
-    private static CommandResult? NotHeld(HoldCheck.Finding finding, MountState state) => finding switch
+    private static CommandResult? NotHeld(HoldCheck.Finding finding, MountState state, OperationKind kind) => finding switch
     {
         HoldCheck.Finding.Covered covered => new CommandResult.Rejected(
             new Rejection.ForeignMount(state.Mountpoint, covered.By, ["source"]), state),
@@ -132,6 +132,11 @@ public sealed class CommandHandler(
             new OperationError(
                 OperationKind.Mount, "ESTALE",
                 $"mount {state.Mountpoint}: the mount was moved to {moved.To}; move it back, or unmount it there by hand",
+                [], Attempt: 1, RetryAt: null, state.Version),
+            state),
+        HoldCheck.Finding.Stale stale => new CommandResult.Failed(
+            new OperationError(
+                kind, stale.Errno, $"{(kind == OperationKind.Remount ? "remount" : "mount")} {state.Mountpoint}: what is mounted there is stale, {stale.Why}",
                 [], Attempt: 1, RetryAt: null, state.Version),
             state),
         _ => null,

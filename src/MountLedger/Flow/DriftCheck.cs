@@ -8,14 +8,14 @@ namespace MountLedger;
 /// operation of ours is half done meanwhile.
 /// </summary>
 public sealed class DriftCheck(
-    AgentIdentity agent, IMountHost host, LiveStates live, MountJournal journal, ImmutableArray<string> roots, ILogger logger)
+    AgentIdentity agent, IMountHost host, LiveStates live, ServerProbes servers, MountJournal journal, ImmutableArray<string> roots, ILogger logger)
 {
     /// <returns>The state after it; null when nothing could be recorded.</returns>
     public async Task<MountState?> LookAsync(MountState state, CancellationToken cancellationToken)
     {
         if (state.Operation is not null || state.Uncertain) return state;
         var seen = await host.ObserveAsync(state.Mountpoint, state.Kernel?.Spec ?? state.Spec, cancellationToken);
-        var sight = new DriftSight(seen, await ElsewhereAsync(state, seen, cancellationToken));
+        var sight = new DriftSight(seen, await ElsewhereAsync(state, seen, cancellationToken)) { Server = servers.LastOf(state) };
         var hasEntries = state.Drift.ContainsKey(DriftKind.ShadowedData) && state.Kernel is null
             ? await host.HasEntriesAsync(state.Mountpoint, cancellationToken)
             : null;

@@ -24,7 +24,8 @@ public sealed record DriftOptions
 /// nothing: each look is a turn of the executor, which records what differs and repairs what may be repaired.
 /// </summary>
 public sealed class DriftWatch(
-    IMountHost host, LiveStates live, MountExecutor executor, DriftCheck check, TimeProvider time, DriftOptions options, ILogger logger)
+    IMountHost host, LiveStates live, MountExecutor executor, DriftCheck check, ServerProbes servers, TimeProvider time, DriftOptions options,
+    ILogger logger)
 {
     /// <summary>A comparison takes at most this share of the time: 1/20.</summary>
     private const int PauseFactor = 20;
@@ -45,7 +46,8 @@ public sealed class DriftWatch(
 
     /// <summary>Watches until the token ends it. <paramref name="changes"/> has been asked for before the first listing.</summary>
     public Task RunAsync(IAsyncEnumerable<MountTableChange> changes, CancellationToken cancellationToken) => Task.WhenAll(
-        FollowAsync(changes, cancellationToken), AuditsAsync(cancellationToken), TellOfStrangersAsync(cancellationToken));
+        FollowAsync(changes, cancellationToken), AuditsAsync(cancellationToken), TellOfStrangersAsync(cancellationToken),
+        AskServersAsync(cancellationToken));
 
     /// <summary>Asks for a comparison of everything, soon.</summary>
     public void AuditSoon() => _auditWanted.Writer.TryWrite(true);
@@ -149,6 +151,26 @@ public sealed class DriftWatch(
                 }
             }
             foreach (var path in due) executor.Examine(path);
+        }
+    }
+
+    /// <summary>
+    /// The kernel tells nobody that a server died, so they are asked at the pace of the slow audit; beside it, as one may hang. Not when a
+    /// notification asks for an audit: many servers would have to answer for each change of the mount table.
+    /// </summary>
+    private async Task AskServersAsync(CancellationToken cancellationToken)
+    {
+        while (options.AuditInterval != Timeout.InfiniteTimeSpan)
+        {
+            try
+            {
+                await servers.AskAllAsync(executor.Examine, cancellationToken);
+            }
+            catch (IOException e)
+            {
+                logger.AuditFailed(e.Message);
+            }
+            await Task.Delay(options.AuditInterval, time, cancellationToken);
         }
     }
 

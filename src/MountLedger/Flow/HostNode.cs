@@ -32,16 +32,17 @@ public sealed class HostNode : IAsyncDisposable
         Host = new HostSwitch(hostState);
         Journal = new MountJournal(store, Live, agent, time, logger, lease);
         var @operator = new MountOperator(agent, host, Live, Journal, Host, time, logger);
-        var check = new DriftCheck(agent, host, Live, Journal, roots, logger);
+        var servers = new ServerProbes(host, Live);
+        var check = new DriftCheck(agent, host, Live, servers, Journal, roots, logger);
         Executor = new MountExecutor(agent, store, Live, Journal, @operator, check, new RepairOrder(host, Live), time, executorOptions ?? new(), logger);
         Commands = new CommandHandler(
-            agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
+            agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, servers, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
         HostCommands = new HostHandler(agent, store, Host);
         Repairs = new Repairs(agent, host, Live, Journal, Executor, check, Host);
         Consumers = new ConsumerSync(agent, store, Live, Commands, Host);
         Reconciler = new Reconciler(agent, store, host, Live, check, time, logger);
         _host = host;
-        if (driftOptions is not null) Watch = new DriftWatch(host, Live, Executor, check, time, driftOptions, logger);
+        if (driftOptions is not null) Watch = new DriftWatch(host, Live, Executor, check, servers, time, driftOptions, logger);
     }
 
     public AgentIdentity Agent { get; }

@@ -59,10 +59,11 @@ public interface IMountHost
 
     /// <summary>
     /// Whether the filesystem at this path answers: null if it does (or is one that cannot fail to), else the name of the error, such as
-    /// <c>ENOTCONN</c> or <c>ESTALE</c> when its server is dead, <c>ETIMEDOUT</c> when there is no answer in a short while. However often
-    /// one that hangs is asked, it holds up nothing but the first question.
+    /// <c>ENOTCONN</c> or <c>ESTALE</c> when its server is dead, <c>ETIMEDOUT</c> when there is no answer in a short while, <c>EAGAIN</c>
+    /// when nobody can tell now. However often one that hangs is asked, it holds up nothing but the first question.
+    /// <paramref name="mountId"/>: the mount that is meant, so that one that took its place is not taken for it.
     /// </summary>
-    Task<string?> ProbeAsync(string mountpoint, CancellationToken cancellationToken) => Task.FromResult<string?>(null);
+    Task<string?> ProbeAsync(string mountpoint, ulong? mountId, CancellationToken cancellationToken) => Task.FromResult<string?>(null);
 
     /// <summary>
     /// Returns once no operation that was started on this mountpoint before, by this or an earlier agent, can still act.

@@ -92,13 +92,18 @@ public static class Views
         Attachments = [.. state.Attachments.Values.Select(attachment =>
             new AttachmentView(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor))],
         Kernel = state.Kernel is { } kernel ? new KernelView(kernel.BootId, kernel.MountId) : null,
-        Error = Doubt(state) ?? (state.Error is { } error ? Of(error) : null),
+        Error = Doubt(state) ?? (state.Error is { } error ? Of(error) : Stale(state)),
         UpdatedAt = state.Version == 0 ? null : state.UpdatedAt,
     };
 
     /// <summary>Of an operation whose outcome nobody knows: that, and why.</summary>
     private static ErrorView? Doubt(MountState state) => state is { Uncertain: true, UncertainReason: { } reason }
         ? new ErrorView(state.Operation?.Kind ?? OperationKind.Mount, "ETIMEDOUT", $"the outcome is not known: {reason}", [], null)
+        : null;
+
+    /// <summary>Of a mount that is in place and of no use: what its server, or the lack of one, answers.</summary>
+    private static ErrorView? Stale(MountState state) => state.Drift.TryGetValue(DriftKind.Stale, out var why) && why is not null
+        ? new ErrorView(OperationKind.Mount, why.Split(':')[0], $"what is mounted there is stale, {why}", [], null)
         : null;
 
     public static RepairView Of(RepairResult line) => new(line.Mountpoint, line.Plan.Drift, line.Plan.Text, line.Outcome, line.Note);

@@ -155,6 +155,50 @@ public sealed class DriftRulesTests
     }
 
     [Fact]
+    public void A_stale_mount_that_nobody_needs_is_unmounted_when_an_operator_says_so() =>
+        Assert.Equal(RepairKind.Unmount, RepairRules.Plan(
+            GivenMountedFor(A).Then(Removed(A)).State, DriftKind.Stale, hostIsUp: false).Kind);
+
+    [Fact]
+    public void A_dead_server_is_stale_once_another_error_is_told_again_and_an_answer_ends_it()
+    {
+        var state = GivenMountedFor(A);
+        var dead = Assert.IsType<MountEvent.DriftDetected>(Assert.Single(Asked(state.State, "ENOTCONN")));
+        Assert.StartsWith("ENOTCONN: its server has ended", dead.Detail, StringComparison.Ordinal);
+        var stale = state.Then(dead);
+
+        Assert.Empty(Asked(stale.State, "ENOTCONN"));
+        Assert.Empty(Look(stale.State, Ours));
+        Assert.StartsWith("ESTALE", Assert.IsType<MountEvent.DriftDetected>(Assert.Single(Asked(stale.State, "ESTALE"))).Detail, StringComparison.Ordinal);
+        Assert.Equal(Resolved(DriftKind.Stale, "it answers again"), Assert.Single(Asked(stale.State, null)));
+        Assert.Equal(ActionKind.None, MountFlow.NextAction(stale.State).Kind);
+    }
+
+    [Fact]
+    public void An_error_that_is_no_server_s_death_tells_nothing_in_either_direction()
+    {
+        Assert.Empty(Asked(GivenMountedFor(A).State, "EACCES"));
+        Assert.Empty(Asked(GivenMountedFor(A).Then(Drift(DriftKind.Stale, "ENOTCONN")).State, "EACCES"));
+    }
+
+    [Fact]
+    public void Through_a_mount_that_covers_ours_nothing_is_learnt_of_ours() => Assert.Equal(
+        DriftKind.Stacked,
+        Assert.IsType<MountEvent.DriftDetected>(Assert.Single(DriftRules.Compare(
+            GivenMountedFor(A).State, new DriftSight(Found(Stranger, Ours)) { Server = new ServerAnswer("ENOTCONN") }, Kernel, mayBeForeign: true))).Kind);
+
+    [Fact]
+    public void A_stale_mount_that_is_gone_is_missing_and_no_longer_stale()
+    {
+        var stale = GivenMountedFor(A).Then(Drift(DriftKind.Stale, "ENOTCONN"));
+        Assert.Equal(
+            [Drift(DriftKind.Missing, "unmounted by somebody else"), Resolved(DriftKind.Stale, "its mount is gone")], Look(stale.State).AsEnumerable());
+        // Also when somebody has recorded it as missing alone.
+        Assert.Equal(
+            Resolved(DriftKind.Stale, "its mount is gone"), Assert.Single(Look(stale.Then(Drift(DriftKind.Missing, "gone")).State)));
+    }
+
+    [Fact]
     public void Nothing_is_mounted_again_on_a_host_that_is_down() =>
         Assert.Equal(RepairKind.Leave, RepairRules.Plan(GivenMountedFor(A).State, DriftKind.Missing, hostIsUp: false).Kind);
 
@@ -168,6 +212,9 @@ public sealed class DriftRulesTests
         Assert.Empty(Assert.IsType<Decision.Accept>(Sync(since)).Events);
         Assert.Equal([Removed(A, RemovalReason.Synced)], Assert.IsType<Decision.Accept>(Sync(since.AddTicks(10))).Events.AsEnumerable());
     }
+
+    private static ImmutableArray<MountEvent> Asked(MountState state, string? errno) =>
+        DriftRules.Compare(state, new DriftSight(Found(Ours)) { Server = new ServerAnswer(errno) }, Kernel, mayBeForeign: true);
 
     private static ImmutableArray<MountEvent> Look(MountState state, params ObservedMount[] mounts) => Look(state, Kernel, null, mounts);
 

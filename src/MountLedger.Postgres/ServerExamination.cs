@@ -78,11 +78,13 @@ public sealed class ServerExamination(LedgerDatabase database)
             {
                 "user" => finding with
                 {
-                    Remedy = "reset it for the agent's role, then restart the agent", Command = $"{psql} -c 'alter role \"{role}\" reset synchronous_commit'",
+                    Remedy = "reset it for the agent's role, then restart the agent",
+                    Command = $"{psql} -c 'alter role \"{role}\" reset synchronous_commit'",
                 },
                 "database" => finding with
                 {
-                    Remedy = "reset it for the ledger's database, then restart the agent", Command = $"{psql} -c 'alter database \"{name}\" reset synchronous_commit'",
+                    Remedy = "reset it for the ledger's database, then restart the agent",
+                    Command = $"{psql} -c 'alter database \"{name}\" reset synchronous_commit'",
                 },
                 "client" => finding with { Remedy = "take it out of the connection string", Command = null },
                 _ => finding,

@@ -74,7 +74,7 @@ internal static class BadRequests
         {
             ("", OptionLength), ("mpol=" + new string('x', 4092), OptionLength), ("ro,noexec", NoSeparator), ("size=1m,suid", NoSeparator),
             (@"size=1m\,suid", NoSeparator), ("ro\n", NoControlCharacters), ("-o", NoLeadingDash), ("--bind", NoLeadingDash), ("password=hunter2", NoClearSecret), ("mode=secret:db", SecretUnsupported),
-            ("noexce", KnownOption), 
+            ("noexce", KnownOption),
             ("frobnicate", KnownOption), ("lowerdir=/a", KnownOption), ("RO", KnownOption), ("=1", KnownOption), ("suid", OptionPolicy), ("dev", OptionPolicy),
             ("size", OptionNeedsValue), ("ro=1", OptionTakesNoValue), ("size=", OptionValue), ("size=1=2", OptionValue), ("size=-1", OptionValue), ("mode=rwx", OptionValue),
         }.Select(option => Of($"option {option.Option[..Math.Min(option.Option.Length, 20)]}", "options[0]", option.Rule, body => body["options"] = new JsonArray(option.Option))),

@@ -21,8 +21,17 @@ internal static unsafe partial class OlderKernel
 
     private static readonly Dictionary<string, uint> Numbers = new()
     {
-        ["open_tree"] = 428, ["move_mount"] = 429, ["fsopen"] = 430, ["fsconfig"] = 431, ["fsmount"] = 432, ["fspick"] = 433,
-        ["openat2"] = 437, ["mount_setattr"] = 442, ["statmount"] = 457, ["listmount"] = 458, ["open_tree_attr"] = 467,
+        ["open_tree"] = 428,
+        ["move_mount"] = 429,
+        ["fsopen"] = 430,
+        ["fsconfig"] = 431,
+        ["fsmount"] = 432,
+        ["fspick"] = 433,
+        ["openat2"] = 437,
+        ["mount_setattr"] = 442,
+        ["statmount"] = 457,
+        ["listmount"] = 458,
+        ["open_tree_attr"] = 467,
     };
 
     public static void Pretend(string calls)

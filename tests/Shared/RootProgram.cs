@@ -19,7 +19,8 @@ public static class RootProgram
         var program = System.IO.Path.Combine(directory, name);
         var made = $"{program}.{Environment.ProcessId}";
         using var compiler = Process.Start(new ProcessStartInfo(
-            "gcc", ["-O1", "-Wall", "-Werror", "-o", made, System.IO.Path.Combine(directory, name + ".c")]) { RedirectStandardError = true })!;
+            "gcc", ["-O1", "-Wall", "-Werror", "-o", made, System.IO.Path.Combine(directory, name + ".c")])
+        { RedirectStandardError = true })!;
         var errors = compiler.StandardError.ReadToEnd();
         compiler.WaitForExit();
         Assert.True(compiler.ExitCode == 0, $"gcc {name}.c: {errors}");

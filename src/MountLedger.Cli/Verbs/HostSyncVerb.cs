@@ -20,11 +20,15 @@ internal static class HostSyncVerb
     {
         var consumers = new Option<string>("--consumers")
         {
-            Description = "The consumers that are alive, one a line; '-' reads them from stdin", HelpName = "FILE", Required = true,
+            Description = "The consumers that are alive, one a line; '-' reads them from stdin",
+            HelpName = "FILE",
+            Required = true,
         };
         var asOf = new Option<string>("--as-of")
         {
-            Description = "When the list was made: attachments made since are left alone", HelpName = "TIME", Required = true,
+            Description = "When the list was made: attachments made since are left alone",
+            HelpName = "TIME",
+            Required = true,
         };
         var dryRun = new Option<bool>("--dry-run") { Description = "Say what would be removed, and remove nothing" };
         var command = line.Verb(

@@ -13,8 +13,16 @@ internal static class ProgramExamination
     /// <summary>Names of Debian's packages.</summary>
     private static readonly Dictionary<string, string> Packages = new(StringComparer.Ordinal)
     {
-        ["nfs"] = "nfs-common", ["nfs4"] = "nfs-common", ["cifs"] = "cifs-utils", ["smb3"] = "cifs-utils", ["glusterfs"] = "glusterfs-client",
-        ["ceph"] = "ceph-common", ["fuse.sshfs"] = "sshfs", ["fuse.bindfs"] = "bindfs", ["fuse.rclone"] = "rclone", ["fuse.s3fs"] = "s3fs",
+        ["nfs"] = "nfs-common",
+        ["nfs4"] = "nfs-common",
+        ["cifs"] = "cifs-utils",
+        ["smb3"] = "cifs-utils",
+        ["glusterfs"] = "glusterfs-client",
+        ["ceph"] = "ceph-common",
+        ["fuse.sshfs"] = "sshfs",
+        ["fuse.bindfs"] = "bindfs",
+        ["fuse.rclone"] = "rclone",
+        ["fuse.s3fs"] = "s3fs",
     };
 
     private static IEnumerable<string> Types => FilesystemCatalog.All.Where(filesystem => filesystem.ByHelper)

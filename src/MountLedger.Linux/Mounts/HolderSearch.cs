@@ -73,7 +73,8 @@ internal sealed class HolderSearch
                 {
                     thread.Join();
                     Interlocked.Decrement(ref stuck);
-                }) { IsBackground = true, Name = "holders-stuck" }.Start();
+                })
+                { IsBackground = true, Name = "holders-stuck" }.Start();
                 notes.Add("the search was cut short: looking at a process does not come back");
             }
             var all = others.Concat(notes).ToList();

@@ -15,16 +15,31 @@ public static class OptionMeaning
     /// <summary>Flags of a mount that are shown only by the absence of another.</summary>
     private static readonly FrozenDictionary<string, string> AbsenceOf = new Dictionary<string, string>(StringComparer.Ordinal)
     {
-        ["rw"] = "ro", ["suid"] = "nosuid", ["dev"] = "nodev", ["exec"] = "noexec", ["diratime"] = "nodiratime", ["symfollow"] = "nosymfollow",
+        ["rw"] = "ro",
+        ["suid"] = "nosuid",
+        ["dev"] = "nodev",
+        ["exec"] = "noexec",
+        ["diratime"] = "nodiratime",
+        ["symfollow"] = "nosymfollow",
     }.ToFrozenDictionary();
 
     /// <summary>Words that mean the same: the first is how both sides are written before they are compared.</summary>
     private static readonly FrozenDictionary<string, string> Spellings = new Dictionary<string, string>(StringComparer.Ordinal)
     {
-        ["barrier=0"] = "nobarrier", ["barrier=1"] = "barrier", ["auto_da_alloc=0"] = "noauto_da_alloc", ["auto_da_alloc=1"] = "auto_da_alloc",
-        ["nodioread_nolock"] = "dioread_lock", ["noload"] = "norecovery", ["discard=sync"] = "discard", ["fsync=volatile"] = "volatile",
-        ["compress"] = "compress=zlib:3", ["compress=zlib"] = "compress=zlib:3", ["compress=zstd"] = "compress=zstd:3",
-        ["compress-force"] = "compress-force=zlib:3", ["compress-force=zlib"] = "compress-force=zlib:3", ["compress-force=zstd"] = "compress-force=zstd:3",
+        ["barrier=0"] = "nobarrier",
+        ["barrier=1"] = "barrier",
+        ["auto_da_alloc=0"] = "noauto_da_alloc",
+        ["auto_da_alloc=1"] = "auto_da_alloc",
+        ["nodioread_nolock"] = "dioread_lock",
+        ["noload"] = "norecovery",
+        ["discard=sync"] = "discard",
+        ["fsync=volatile"] = "volatile",
+        ["compress"] = "compress=zlib:3",
+        ["compress=zlib"] = "compress=zlib:3",
+        ["compress=zstd"] = "compress=zstd:3",
+        ["compress-force"] = "compress-force=zlib:3",
+        ["compress-force=zlib"] = "compress-force=zlib:3",
+        ["compress-force=zstd"] = "compress-force=zstd:3",
         ["rescue=all"] = "rescue=nologreplay:ignorebadroots:ignoredatacsums:ignoremetacsums:ignoresuperflags",
         ["dax"] = "dax=always",
     }.ToFrozenDictionary(StringComparer.Ordinal);
@@ -37,7 +52,9 @@ public static class OptionMeaning
     {
         ["tmpfs"] = Set("mode=1777", "uid=0", "gid=0", "huge=never", "mpol=default", "inode32", "size=50%"),
         ["ramfs"] = Set("mode=755"),
-        ["ext2"] = Set(Ext), ["ext3"] = Set(Ext), ["ext4"] = Set(Ext),
+        ["ext2"] = Set(Ext),
+        ["ext3"] = Set(Ext),
+        ["ext4"] = Set(Ext),
         ["xfs"] = Set("nodiscard", "nogrpid", "nolargeio", "sunit=0", "swidth=0", "dax=inode"),
         ["btrfs"] = Set(
             "compress=no", "compress=none", "acl", "noautodefrag", "barrier", "datacow", "datasum", "clear_cache", "nodiscard", "noflushoncommit",

@@ -50,9 +50,24 @@ public static class CallNames
 
     private static readonly Dictionary<string, int> Numbers = new(StringComparer.Ordinal)
     {
-        ["EPERM"] = 1, ["EINTR"] = 4, ["EIO"] = 5, ["ENXIO"] = 6, ["EAGAIN"] = 11, ["ENOMEM"] = 12, ["EACCES"] = 13, ["EBUSY"] = 16,
-        ["ENODEV"] = 19, ["EINVAL"] = 22, ["EMFILE"] = 24, ["ENOSPC"] = 28, ["EROFS"] = 30, ["EPIPE"] = 32, ["EOVERFLOW"] = 75,
-        ["ECONNRESET"] = 104, ["ENOBUFS"] = 105, ["EDQUOT"] = 122,
+        ["EPERM"] = 1,
+        ["EINTR"] = 4,
+        ["EIO"] = 5,
+        ["ENXIO"] = 6,
+        ["EAGAIN"] = 11,
+        ["ENOMEM"] = 12,
+        ["EACCES"] = 13,
+        ["EBUSY"] = 16,
+        ["ENODEV"] = 19,
+        ["EINVAL"] = 22,
+        ["EMFILE"] = 24,
+        ["ENOSPC"] = 28,
+        ["EROFS"] = 30,
+        ["EPIPE"] = 32,
+        ["EOVERFLOW"] = 75,
+        ["ECONNRESET"] = 104,
+        ["ENOBUFS"] = 105,
+        ["EDQUOT"] = 122,
     };
 
     private static Dictionary<int, string> Read()

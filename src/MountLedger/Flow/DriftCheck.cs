@@ -22,8 +22,8 @@ public sealed class DriftCheck(
         ImmutableArray<MountEvent> recorded = [];
         var after = await journal.RecordOutcomeAsync(
             state,
-            // What was seen belongs to this version: a later one is looked at again by who made it.
-            newest => recorded = newest.Version != state.Version
+            // Who came or left meanwhile changes nothing about what was seen, and would not look again; another mount does.
+            newest => recorded = newest.Kernel != state.Kernel || (newest.Kernel is null && newest.Spec != state.Spec)
                 ? []
                 : [.. DriftRules.Compare(newest, sight, host.Identity, MayBeForeign(newest.Mountpoint)), .. DataGone(newest, hasEntries)],
             agent.Own(), cancellationToken);

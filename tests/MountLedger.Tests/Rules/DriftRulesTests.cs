@@ -24,6 +24,22 @@ public sealed class DriftRulesTests
     }
 
     [Fact]
+    public void A_mount_that_the_ledger_believes_in_is_missing_whatever_the_list_says() => Assert.Equal(
+        DriftKind.Missing,
+        Assert.IsType<MountEvent.DriftDetected>(Assert.Single(Look(GivenMountedFor(A).State with
+        {
+            Drift = System.Collections.Immutable.ImmutableSortedDictionary<DriftKind, string?>.Empty.Add(DriftKind.Missing, null),
+        }))).Kind);
+
+    [Fact]
+    public void The_password_in_a_strangers_source_is_not_recorded()
+    {
+        var share = At(Mountpoint, Id + 9, "cifs", "//u:hunter2@server/share") with { Differences = ["source", "fstype"] };
+        var covered = Assert.IsType<MountEvent.DriftDetected>(Assert.Single(Look(GivenMountedFor(A).State, share, Ours)));
+        Assert.Equal("cifs <masked> is mounted over it", covered.Detail);
+    }
+
+    [Fact]
     public void After_a_reboot_it_is_missing_whatever_has_its_number() => Assert.Equal(
         Drift(DriftKind.Missing, "the machine was rebooted"),
         Assert.Single(Look(GivenMountedFor(A).State, Kernel with { BootId = OtherBoot }, null, Ours)));

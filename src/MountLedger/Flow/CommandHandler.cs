@@ -189,6 +189,9 @@ public sealed class CommandHandler(
         try
         {
             newest = await NewestAsync(mountpoint);
+            // Between the look and the record the mount may have gone, and until the record nobody knew that it mattered.
+            if (appended.Events.Any(recorded => recorded.Event is MountEvent.MountAdopted) && await holdCheck.LookAsync(newest) is not null)
+                newest = await NewestAsync(mountpoint);
         }
         catch when (prepared is not null)
         {

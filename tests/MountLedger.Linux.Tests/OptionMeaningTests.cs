@@ -27,37 +27,41 @@ public sealed class OptionMeaningTests : KernelTest
         [("squashfs", "threads")] = ["threads=single", "threads=2"],
     };
 
-    public static TheoryData<string> Types => [.. FilesystemCatalog.All.Select(filesystem => filesystem.Type).Where(type => type is not "bind").Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Types => [.. FilesystemCatalog.All.Where(filesystem => filesystem is { ByHelper: false, Type: not "bind" }).Select(filesystem => filesystem.Type).Order(StringComparer.Ordinal)];
 
     [RootTheory]
-    [Trait("Category", "Long")]
     [MemberData(nameof(Types))]
     public void Every_option_that_the_kernel_takes_is_recognised_in_the_mount(string type)
     {
         var filesystem = FilesystemCatalog.Find(type)!;
         var plain = Plain(type);
         var held = 0;
+        var problems = new List<string>();
         foreach (var rule in filesystem.Options.Values.OrderBy(rule => rule.Name, StringComparer.Ordinal))
         {
             foreach (var sample in SamplesOf(filesystem, rule))
             {
                 if (Mounted(type, sample) is not { } mount) continue;
                 held++;
-                Assert.True(
-                    mount.Shown.Matches,
-                    $"{sample}: wanted {string.Join(',', mount.Wanted.Options)}; shown {string.Join(',', mount.Shown.MountOptions)} - {string.Join(',', mount.Shown.SuperOptions)}");
+                if (!mount.Shown.Matches)
+                    problems.Add($"{sample}: wanted {string.Join(',', mount.Wanted.Options)}; shown {string.Join(',', mount.Shown.MountOptions)} - {string.Join(',', mount.Shown.SuperOptions)}");
                 // What is shown makes a difference: a mount without it is another one. Overlays differ in their directories already.
                 if (type == "overlay" || ChosenByTheKernel.Contains(sample) || plain.Mount.SuperOptions.ToHashSet().SetEquals(mount.Shown.SuperOptions)) continue;
-                Assert.True(MountComparison.Differences(mount.Wanted, plain).Contains("options"), $"{sample} is seen where it is not");
+                if (!MountComparison.Differences(mount.Wanted, plain).Contains("options")) problems.Add($"{sample} is seen where it is not");
             }
         }
+        Assert.True(problems.Count == 0, string.Join("\n", problems));
         Assert.True(held >= 15, $"the kernel took {held} options of {type} only");
     }
 
-    /// <summary>Wishes, of which the kernel shows what it made of them, and defaults that it shows when they are asked for.</summary>
+    /// <summary>
+    /// Wishes, of which the kernel shows what it made of them; defaults that it shows when they are asked for; and what it shows only where
+    /// it differs from the default that is written on the disk or follows from the processors, so that its absence proves nothing.
+    /// </summary>
     private static readonly HashSet<string> ChosenByTheKernel = new(StringComparer.Ordinal)
     {
         "size=10%", "max_inline=64k", "max_inline=1m", "dax", "dax=always", "dax=inode", "dax=never", "data=ordered", "inode64",
+        "errors=remount-ro", "data=journal", "data=writeback", "sb=8193", "thread_pool=5",
     };
 
     /// <summary>What the filesystem shows without any option; gone already, because two copies of one image disturb each other.</summary>

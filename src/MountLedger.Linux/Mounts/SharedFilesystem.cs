@@ -55,10 +55,11 @@ internal static class SharedFilesystem
         {
             return MountInfoReader.Read(out _);
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             // Without the table nobody can say that it is safe.
-            throw new KernelFailure(e.HResult is > 0 and < 4096 ? e.HResult : Errno.EIO, "the mount table cannot be read");
+            var errno = e is UnauthorizedAccessException ? Errno.EACCES : e.HResult is > 0 and < 4096 ? e.HResult : Errno.EIO;
+            throw new KernelFailure(errno, "the mount table cannot be read");
         }
     }
 

@@ -57,8 +57,8 @@ public static class OptionMeaning
         ["ext4"] = Set(Ext),
         ["xfs"] = Set("nodiscard", "nogrpid", "nolargeio", "sunit=0", "swidth=0", "dax=inode"),
         ["btrfs"] = Set(
-            "compress=no", "compress=none", "acl", "noautodefrag", "barrier", "datacow", "datasum", "clear_cache", "nodiscard", "noflushoncommit",
-            "nossd_spread", "treelog", "commit=30", "max_inline=2048", "metadata_ratio=0", "thread_pool=", "rescue=usebackuproot"),
+            "compress=no", "compress=none", "compress-force=no", "compress-force=none", "acl", "noautodefrag", "barrier", "datacow", "datasum", "clear_cache", "nodiscard", "noflushoncommit",
+            "nossd_spread", "treelog", "commit=30", "commit=0", "max_inline=2048", "metadata_ratio=0", "thread_pool=", "rescue=usebackuproot"),
         ["squashfs"] = Set("threads="),
         ["erofs"] = Set("directio", "dax=always", "fsoffset=0"),
         ["overlay"] = Set("redirect_dir=follow", "redirect_dir=off", "index=off", "metacopy=off", "xino=", "nfs_export=off", "uuid=auto", "verity=off"),
@@ -75,7 +75,7 @@ public static class OptionMeaning
 
     private static string[] Ext =>
     [
-        "acl", "user_xattr", "nogrpid", "bsddf", "resuid=0", "resgid=0", "sb=", "errors=", "data=", "noquota", "commit=5", "barrier", "nodiscard",
+        "acl", "user_xattr", "nogrpid", "bsddf", "resuid=0", "resgid=0", "sb=", "errors=", "data=", "noquota", "commit=5", "commit=0", "barrier", "nodiscard",
         "delalloc", "journal_checksum", "auto_da_alloc", "init_itable", "inode_readahead_blks=32", "stripe=0", "max_batch_time=15000",
         "min_batch_time=0", "journal_ioprio=", "max_dir_size_kb=0", "data_err=ignore", "dioread_nolock", "block_validity",
     ];

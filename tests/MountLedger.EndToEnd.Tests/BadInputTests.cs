@@ -87,7 +87,10 @@ public sealed class BadInputTests(AgentSuite suite)
 
         var answer = await SendRawAsync(agent, RawBytes[what]);
 
-        if (answer.Length > 0) Assert.Matches(@"\AHTTP/1\.[01] (4\d\d|505) ", answer);
+        // Whoever speaks HTTP/2 may be told in its own words, by a GOAWAY frame, that HTTP/1.1 is wanted: it depends on how much of it arrives at once.
+        const string GoAway = "\0\0\b\a";
+        if (answer.Length > 0 && !(what == "an HTTP/2 preface" && answer.StartsWith(GoAway, StringComparison.Ordinal)))
+            Assert.Matches(@"\AHTTP/1\.[01] (4\d\d|505) ", answer);
         Assert.Equal(before, await RecordedAsync(agent));
         Assert.Equal(200, (await agent.GetAsync("/healthz")).Status);
     }

@@ -109,6 +109,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Who_joins_a_dead_mount_before_any_audit_is_told_too_and_a_new_agent_knows_it()
     {
         await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_AUDIT_SECONDS"] = "0");
@@ -128,6 +129,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_dead_mount_that_nobody_needs_and_somebody_held_is_unmounted_when_an_operator_says_so()
     {
         await using var agent = await suite.StartAsync(Audited);
@@ -179,6 +181,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_server_that_is_killed_while_it_stands_still_is_told_as_dead()
     {
         await using var agent = await suite.StartAsync(Audited);
@@ -193,6 +196,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task What_takes_the_place_of_one_that_hangs_is_not_stale()
     {
         await using var agent = await suite.StartAsync(Audited);
@@ -214,6 +218,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_server_that_ends_in_order_unmounts_where_it_was_mounted_first_so_that_ours_is_left_stale()
     {
         await using var agent = await suite.StartAsync(Audited);
@@ -228,6 +233,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_filesystem_that_somebody_unmounts_is_missing_and_made_again_unless_files_lie_below()
     {
         await using var agent = await suite.StartAsync(Audited);

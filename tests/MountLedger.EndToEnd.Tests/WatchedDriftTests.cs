@@ -42,7 +42,8 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         await host.MountAsync(child, "b");
         var (first, second) = ((await host.StateAsync(parent)).Kernel!.MountId, (await host.StateAsync(child)).Kernel!.MountId);
 
-        Shell.Run("umount", "--recursive", parent);
+        // Lazily, so that both go in one step: one by one, the child would be back before its parent is asked.
+        Shell.Run("umount", "--lazy", parent);
 
         await host.UntilAsync(parent, state => state.Kernel is { } kernel && kernel.MountId != first);
         await host.UntilAsync(child, state => state.Kernel is { } kernel && kernel.MountId != second);

@@ -217,21 +217,6 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
         Assert.True(failed.Error.Transient);
     }
 
-    [RootFact]
-    public async Task Request_and_answer_cost_less_than_a_tenth_of_a_millisecond_and_a_half()
-    {
-        for (var i = 0; i < 2000; i++) await host.ObserveAsync(Point("none"), null, CancellationToken.None);
-        var best = double.MaxValue;
-        for (var round = 0; round < 5; round++)
-        {
-            var clock = Stopwatch.StartNew();
-            for (var i = 0; i < 200; i++) await host.ObserveAsync(Point("none"), null, CancellationToken.None);
-            best = Math.Min(best, clock.Elapsed.TotalMicroseconds / 200);
-        }
-        Console.WriteLine($"round trip: {best:0.0} us");
-        Assert.True(best < 150, $"{best:0.0} µs a round trip");
-    }
-
     private static async Task WaitFor(Func<bool> condition)
     {
         for (var i = 0; i < 500 && !condition(); i++) await Task.Delay(10);

@@ -183,6 +183,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task After_a_storm_nothing_is_left_on_disk_or_open()
     {
         await using var agent = await suite.StartAsync();

@@ -31,7 +31,8 @@ public static class AgentServer
         });
         builder.Logging.SetMinimumLevel(LogLevel.Information)
             .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None).AddFilter("Npgsql", LogLevel.Warning);
-        if (Launcher.OfThisProcess is { } launcher) builder.Services.AddSingleton(launcher);
+        using var launcher = Launcher.OfThisProcess;
+        if (launcher is not null) builder.Services.AddSingleton(launcher);
         builder.Services.AddMountLedger(settings);
         builder.Services.AddSingleton<MeterReadings>();
         builder.Services.AddOpenApi("v1");

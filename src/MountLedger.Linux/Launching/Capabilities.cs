@@ -51,6 +51,7 @@ public static class Capabilities
                 $"start {launcherFile}");
         }
 
+        RemoveDiagnosticSocket();
         // Without CAP_SETPCAP the bounding set stays, but with no_new_privs an exec gives no capability to who has none.
         ThrowIf(ProcessCalls.ForbidNewPrivileges(), "PR_SET_NO_NEW_PRIVS");
         var way = CapabilityCalls.CloseTheWayBack();
@@ -63,6 +64,19 @@ public static class Capabilities
         var errno = CapabilityCalls.Become(
             program, Strings("/proc/self/cmdline"), [.. Strings("/proc/self/environ"), Encoding.UTF8.GetBytes(variable)]);
         throw new IOException($"{program} cannot be run without capabilities ({Errno.Name(errno)}): let root read and run it as its owner, or everybody");
+    }
+
+    /// <summary>The runtime listens for debuggers on a socket that is named by pid and start time: its second life could not have one, as the first one's is there.</summary>
+    private static void RemoveDiagnosticSocket()
+    {
+        try
+        {
+            foreach (var file in Directory.GetFiles(Path.GetTempPath(), $"dotnet-diagnostic-{Environment.ProcessId}-*-socket")) File.Delete(file);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Then this process cannot be debugged, which nobody else minds.
+        }
     }
 
     private static IEnumerable<string> InitialEnvironment() => Strings("/proc/self/environ").Select(Encoding.UTF8.GetString);

@@ -20,6 +20,9 @@ public enum LaunchVerb
 
     /// <summary>A group of fanotify that tells what changes in the mount table.</summary>
     MountEvents = 4,
+
+    /// <summary>An answer, to see that there is one.</summary>
+    Nothing = 5,
 }
 
 /// <summary>A program that was started for the agent. Whoever has this closes both.</summary>

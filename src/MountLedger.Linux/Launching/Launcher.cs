@@ -8,7 +8,7 @@ namespace MountLedger.Linux;
 /// <summary>
 /// The agent's end of its launcher: the small process that has kept the capabilities which the agent gave up
 /// (<see cref="Capabilities.GiveUp"/>). Requests are numbered, so that an answer which comes too late is known as such and thrown away;
-/// a launcher that does not answer costs each request its deadline, and nothing else.
+/// a launcher that does not answer costs one request its deadline, and those that follow nothing: they fail at once until it answers that one.
 /// </summary>
 public sealed class Launcher : IDisposable
 {
@@ -23,7 +23,9 @@ public sealed class Launcher : IDisposable
     private readonly Descriptor socket;
     private readonly ConcurrentDictionary<int, TaskCompletionSource<Answer>> waiting = new();
     private readonly TaskCompletionSource ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Thread answers;
     private int lastNumber;
+    private volatile bool silent;
 
     private readonly record struct Answer(int Errno, int Pid, IReadOnlyList<Descriptor> Descriptors);
 
@@ -31,7 +33,8 @@ public sealed class Launcher : IDisposable
     {
         (this.socket, Pid) = (socket, pid);
         SocketCalls.LimitSendTime(socket.Number, SendTimeMax);
-        new Thread(ReadAnswers) { IsBackground = true, Name = "launcher-answers" }.Start();
+        answers = new Thread(ReadAnswers) { IsBackground = true, Name = "launcher-answers" };
+        answers.Start();
     }
 
     /// <summary>The launcher of this process; null when it was started with what capabilities it has, and starts its programs itself.</summary>
@@ -60,6 +63,20 @@ public sealed class Launcher : IDisposable
         return (answer.Descriptors.Count > 0 ? answer.Descriptors[0] : null, answer.Errno);
     }
 
+    /// <summary>What is wrong with the launcher; null: it answers within the deadline.</summary>
+    public async Task<string?> ProblemAsync(TimeSpan deadline, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await AskAsync(LaunchVerb.Nothing, deadline, cancellationToken);
+            return null;
+        }
+        catch (IOException e)
+        {
+            return e.Message;
+        }
+    }
+
     /// <summary>Starts a program that says something in its channel and ends; returns what it said, at most 64 KiB.</summary>
     /// <exception cref="IOException">It cannot be started, or it has not ended at the deadline.</exception>
     public async Task<string> RunAsync(LaunchVerb verb, TimeSpan deadline, CancellationToken cancellationToken)
@@ -85,8 +102,12 @@ public sealed class Launcher : IDisposable
             cancellationToken);
     }
 
-    /// <summary>Lets go of the launcher, which ends it.</summary>
-    public void Dispose() => SocketCalls.Shutdown(socket.Number);
+    /// <summary>Lets go of the launcher, which ends it; returns when it has ended, at the latest after a second.</summary>
+    public void Dispose()
+    {
+        SocketCalls.Shutdown(socket.Number);
+        answers.Join(SendTimeMax);
+    }
 
     /// <exception cref="IOException">The variable is there and says something else.</exception>
     private static Launcher? TakeOver()
@@ -104,6 +125,7 @@ public sealed class Launcher : IDisposable
 
     private async Task<Answer> AskAsync(LaunchVerb verb, TimeSpan deadline, CancellationToken cancellationToken)
     {
+        if (silent) throw Silent(deadline);
         var number = Interlocked.Increment(ref lastNumber);
         var answer = waiting[number] = new(TaskCreationOptions.RunContinuationsAsynchronously);
         try
@@ -118,8 +140,8 @@ public sealed class Launcher : IDisposable
             if (!waiting.TryRemove(number, out _))
                 foreach (var descriptor in (await answer.Task).Descriptors) descriptor.Dispose();
             if (gaveUp is OperationCanceledException) throw;
-            throw new IOException(
-                $"the launcher (pid {Pid}) did not answer within {deadline.TotalSeconds:0.###} s: if it is stopped, kill -CONT {Pid}; else restart mountledgerd");
+            silent = true;
+            throw Silent(deadline);
         }
         finally
         {
@@ -135,6 +157,7 @@ public sealed class Launcher : IDisposable
             var descriptors = new List<Descriptor>();
             if (PacketCalls.Receive(socket.Number, message, descriptors) != LaunchMessages.AnswerSize) break;
             var (number, errno, pid) = LaunchMessages.ReadAnswer(message);
+            silent = false;
             // Too late: a worker whose channel is closed ends.
             if (waiting.TryRemove(number, out var asked)) asked.TrySetResult(new Answer(errno, pid, descriptors));
             else foreach (var descriptor in descriptors) descriptor.Dispose();
@@ -151,9 +174,12 @@ public sealed class Launcher : IDisposable
         var number = ProcessCalls.OpenProcess(Pid, out _);
         if (number < 0) return;
         using var process = new Descriptor(number);
-        SocketCalls.Poll(number, SocketCalls.POLLIN, LookAgainMs);
+        SocketCalls.Poll(number, SocketCalls.POLLIN, (int)SendTimeMax.TotalMilliseconds);
         ProcessCalls.Reap(number);
     }
+
+    private IOException Silent(TimeSpan deadline) => new(
+        $"the launcher (pid {Pid}) does not answer within {deadline.TotalSeconds:0.###} s: if it is stopped, kill -CONT {Pid}; else restart mountledgerd");
 
     private IOException Gone() => new($"the launcher (pid {Pid}) has ended: restart mountledgerd");
 }

@@ -69,6 +69,7 @@ public static class LauncherEntry
         int channel, int number, LaunchVerb verb, WorkerOptions workers, IReadOnlyDictionary<LaunchVerb, IReadOnlyList<string>> programs,
         List<Descriptor> children)
     {
+        if (verb == LaunchVerb.Nothing) return PacketCalls.Send(channel, LaunchMessages.Answer(number, 0, 0), []);
         if (verb == LaunchVerb.MountEvents)
         {
             using var group = OpenMountEvents(out var why);

@@ -144,7 +144,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
                 "Worker {Pid} of an earlier agent was killed and the kernel does not let it go{Where}", pid,
                 actingOn is null ? "" : actingOn.Length == 0 ? ": it changes nothing" : $": it may still act on {actingOn}");
         }
-        // A launcher ends with its agent, unless it is stopped: then the next one finds it by this. It changes nothing.
+        // A launcher ends with its agent, unless something holds it: then the next one finds it by this. It changes nothing.
         if (options.Launcher is { } launcher) records.Add(launcher.Pid, "");
         return [.. stuck.Select(worker => worker.Pid)];
     }

@@ -55,7 +55,7 @@ public static class RepairEndpoints
         var read = await RequestReading.BodyAsync(http, RequestJson.Default.ReconcileRequest);
         if (read.Problem is { } problem) return JsonAnswer.Of(problem);
         var body = read.Value!;
-        return Of(await handler.Handle(new Reconcile(Caller.ActorOf(http), body.Host, body.Mountpoint, body.DryRun == true), http.RequestAborted));
+        return Of(await handler.Handle(new Reconcile(Caller.ActorOf(http), body.Host, body.Mountpoint, body.DryRun == true, body.LedgerBehind, body.Reason), http.RequestAborted));
     }
 
     private static async Task<IResult> PauseAsync(HttpContext http, RepairHandler handler, bool paused)

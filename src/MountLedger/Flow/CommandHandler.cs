@@ -347,7 +347,7 @@ public sealed class CommandHandler(
 
     private DecisionContext Context(MountState state) => new(
         host.Identity, hostSwitch.IsUp, hostSwitch.State.DownReason,
-        HiddenDescendant: live.DescendantsOf(state.Mountpoint).FirstOrDefault(below => below.Phase != Phase.Absent)?.Mountpoint);
+        HiddenDescendant: live.DescendantsOf(state.Mountpoint).FirstOrDefault(below => below.Phase != Phase.Absent || below.IsBehind)?.Mountpoint);
 
     private static StoredRequest? RowOf(MountCommand command, MountState state, ImmutableArray<MountEvent> events) =>
         command.Request is { } request

@@ -98,7 +98,7 @@ public sealed class LedgerBehindTests(AgentSuite suite)
         await agent.StartAgainAsync();
         Assert.Equal(2, (await BehindAsync(agent)).Length);
         Assert.Equal(["first", "second"], await ConsumersAsync(agent, "joined"));
-        Assert.Equal("mounted", (await agent.StatusAsync("left")).Phase);
+        await agent.UntilPhaseAsync("left", "mounted");
         Assert.Equal("reason", (await agent.PostAsync("/v1/reconcile", new { reason = "no choice" })).Json.GetProperty("errors")[0].GetProperty("field").GetString());
     }
 

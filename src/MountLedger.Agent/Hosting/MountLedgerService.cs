@@ -26,6 +26,7 @@ public sealed class MountLedgerService(
     private HeadsMemory? _heads;
     private Serving? _serving;
     private Task _starting = Task.CompletedTask;
+    private Task _pulse = Task.CompletedTask;
     private bool _hasLease;
 
     /// <summary>Commands are taken from now on.</summary>
@@ -70,6 +71,7 @@ public sealed class MountLedgerService(
             _hasLease = serving.HasLease;
             await serving.StopAsync(TimeSpan.Zero);
         }
+        await Quietly(_pulse);
         _heads?.Dispose();
         _heads = null;
         await ledger.CloseAsync();
@@ -125,6 +127,7 @@ public sealed class MountLedgerService(
         access.Close("the agent is starting: it waits for its ledger");
         var database = await OpenLedgerAsync(cancellationToken);
 
+        _pulse = Task.Run(() => new LedgerPulse(database, access.Ledger, time).RunAsync(_stop.Token), CancellationToken.None);
         _heads = HeadsMemory.Open(settings.StateDir, settings.Host!, _logger);
         while (true)
         {

@@ -120,6 +120,8 @@ public sealed class CommandHandler(
     {
         await journal.ConfirmLeaseAsync();
         if (!journal.MayAct) throw new LedgerUnavailableException($"it cannot be confirmed that this agent still serves host {agent.Host}");
+        // Behind an append of ours that is under way: its caller may have given it up and asked for the opposite, and it may be committed yet.
+        using var turn = await journal.EnterAsync(state.Mountpoint);
         return (await journal.StateAsync(state.Mountpoint, fresh: true, CancellationToken.None)).Version == state.Version;
     }
 

@@ -111,14 +111,6 @@ public sealed class RepairHandler(NodeAccess access, InputPolicy policy, TimePro
     private async Task<RepairAnswer> RunAsync(Func<HostNode, Task<RepairAnswer>> command, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        if (access.Node is not { } node) return new RepairAnswer.Unavailable(access.NotServing);
-        try
-        {
-            return await command(node);
-        }
-        catch (LedgerUnavailableException e)
-        {
-            return new RepairAnswer.Unavailable(e.Message);
-        }
+        return await access.RunAsync(command, static why => new RepairAnswer.Unavailable(why));
     }
 }

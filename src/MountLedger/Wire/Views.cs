@@ -19,6 +19,9 @@ public record MountpointView
     public required KernelView? Kernel { get; init; }
     public required ErrorView? Error { get; init; }
     public required DateTimeOffset? UpdatedAt { get; init; }
+
+    /// <inheritdoc cref="ListOf{T}.AsOf"/>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] public DateTimeOffset? AsOf { get; init; }
 }
 
 /// <summary>What <c>mount</c> and <c>unmount</c> print: the mountpoint, with what came of the request.</summary>
@@ -73,7 +76,14 @@ public sealed record SyncView(
 
 public sealed record SyncedAttachmentView(string Mountpoint, string Volume, string Consumer, DateTimeOffset Since);
 
-public sealed record ListOf<T>(ImmutableArray<T> Items, string? Next);
+/// <summary>
+/// A part of a list. <see cref="AsOf"/>: the ledger is away, and this is what the agent remembers; until then the two were known to agree. Left out when the
+/// ledger itself was asked.
+/// </summary>
+public sealed record ListOf<T>(ImmutableArray<T> Items, string? Next)
+{
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] public DateTimeOffset? AsOf { get; init; }
+}
 
 /// <summary><c>POST /v1/mounts</c>.</summary>
 public sealed record MountRequest(

@@ -133,6 +133,8 @@ internal sealed class AppendQueue : IAsyncDisposable
         try
         {
             var results = Commit(writer, gathered);
+            database.Answered();
+            database.AppendFailure = null;
             for (var i = 0; i < results.Length; i++) gathered.Appends[i].Complete(results[i]);
         }
         catch (PostgresException error) when (gathered.Count > 1 && IsOfOne(error))
@@ -151,7 +153,7 @@ internal sealed class AppendQueue : IAsyncDisposable
     /// <summary>One transaction: it is committed when this returns.</summary>
     private AppendResult[] Commit(Writer writer, GatheredAppends gathered)
     {
-        using var command = gathered.Command(writer.Connect(connections));
+        using var command = gathered.Command(writer.Connect(connections, database.Doubts));
         // Ten thousand consumers that leave at once are ten thousand events: a long time is no sign then that the ledger is away.
         command.CommandTimeout += gathered.Events / EventsPerSecondMin;
         using var row = command.ExecuteReader();
@@ -167,6 +169,9 @@ internal sealed class AppendQueue : IAsyncDisposable
     /// </summary>
     private void Unavailable(Writer writer, IReadOnlyList<PendingAppend> appends, Exception failure)
     {
+        database.AppendFailure = failure;
+        // Before anybody is told: whoever then reads has to read what is final. What the server itself refused is.
+        if (failure is not PostgresException) writer.Doubt(database.Doubts);
         foreach (var append in appends) append.Fail(database.Unavailable($"append to {append.Batch.Stream}", failure));
         writer.Close();
         List<PendingAppend> behind = [];
@@ -206,18 +211,32 @@ internal sealed class AppendQueue : IAsyncDisposable
     private sealed class Writer
     {
         private NpgsqlConnection? connection;
+        private ServerProcess? process;
 
-        public NpgsqlConnection Connect(NpgsqlDataSource connections)
+        public NpgsqlConnection Connect(NpgsqlDataSource connections, AppendDoubts doubts)
         {
-            if (connection is { FullState: System.Data.ConnectionState.Open }) return connection;
+            if (connection is { FullState: System.Data.ConnectionState.Open } open)
+            {
+                doubts.Settle(open);
+                return open;
+            }
             Close();
-            return connection = connections.OpenConnection();
+            connection = connections.OpenConnection();
+            doubts.Settle(connection);
+            process = ServerProcess.Of(connection);
+            return connection;
+        }
+
+        /// <summary>What was sent last may be committed at any time, as long as the process that it was sent to lives.</summary>
+        public void Doubt(AppendDoubts doubts)
+        {
+            if (process is { } sentTo) doubts.Add(sentTo);
         }
 
         public void Close()
         {
             connection?.Dispose();
-            connection = null;
+            (connection, process) = (null, null);
         }
     }
 }

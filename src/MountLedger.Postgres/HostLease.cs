@@ -57,6 +57,24 @@ public sealed class HostLease(LedgerDatabase database)
         },
         cancellationToken);
 
+    /// <summary>Who holds the lease, or held it last; null before the first.</summary>
+    public ValueTask<LeaseResult.HeldBy?> ReadAsync(string host, CancellationToken cancellationToken) => database.RunAsync(
+        $"read the lease of {host}", repeatable: true,
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(
+                "select lease_agent, lease_machine_id, lease_boot_id, epoch, lease_expires_at from mountledger.host where host = $1 and lease_agent is not null",
+                connection)
+            {
+                Parameters = { LedgerRows.Text(host) },
+            };
+            await using var row = await command.ExecuteReaderAsync(token);
+            return await row.ReadAsync(token)
+                ? new LeaseResult.HeldBy(row.GetString(0), row.GetString(1), row.GetString(2), row.GetInt64(3), row.GetFieldValue<DateTimeOffset>(4))
+                : null;
+        },
+        cancellationToken);
+
     /// <summary>Prolongs the lease to <paramref name="ttl"/> from now, also when it had run out and nobody took it.</summary>
     /// <returns>False when it is lost: another epoch serves the host, and this agent must stop acting.</returns>
     public ValueTask<bool> RenewAsync(string host, long epoch, string agentId, TimeSpan ttl, CancellationToken cancellationToken) =>

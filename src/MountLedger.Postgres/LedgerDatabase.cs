@@ -17,6 +17,7 @@ public sealed class LedgerDatabase : IAsyncDisposable
     private const int PreparedStatementsMax = 64;
 
     private readonly string connectionString;
+    private long answers;
 
     private LedgerDatabase(string connectionString)
     {
@@ -28,6 +29,17 @@ public sealed class LedgerDatabase : IAsyncDisposable
     }
 
     internal NpgsqlDataSource DataSource { get; }
+
+    /// <summary>Appends of which nobody knows yet whether they will still be committed.</summary>
+    internal AppendDoubts Doubts { get; } = new();
+
+    /// <summary>Why the last append could not be written; null when it could, or when a try since then has shown that the next one can.</summary>
+    internal Exception? AppendFailure { get; set; }
+
+    /// <summary>Grows with each answer of the server, whatever it was about.</summary>
+    public long Answers => Interlocked.Read(ref answers);
+
+    internal void Answered() => Interlocked.Increment(ref answers);
 
     /// <summary>The way of every append.</summary>
     internal AppendQueue Appends { get; }
@@ -103,7 +115,10 @@ public sealed class LedgerDatabase : IAsyncDisposable
             {
                 await using var connection = await DataSource.OpenConnectionAsync(cancellationToken);
                 connected = true;
-                return await work(connection, cancellationToken);
+                await Doubts.SettleAsync(connection, cancellationToken);
+                var result = await work(connection, cancellationToken);
+                Answered();
+                return result;
             }
             catch (Exception failure) when (IsUnavailable(failure, cancellationToken))
             {

@@ -78,6 +78,23 @@ public sealed class LedgerQueries(LedgerDatabase database)
             : new Page<MountState>(states, null);
     }
 
+    /// <summary>The same of states that are at hand, all of one host; those in phase absent are not all at hand.</summary>
+    /// <exception cref="FormatException">The cursor is none that a page was returned with.</exception>
+    public static Page<MountState> PageOf(IEnumerable<MountState> states, MountpointFilter filter)
+    {
+        var limit = Math.Clamp(filter.Limit, 1, LimitMax);
+        var after = filter.Cursor is { } cursor ? DecodeCursor(cursor).Id : "";
+        List<MountState> found =
+        [
+            .. states
+                .Where(state => filter.Phase is { } phase ? state.Phase == phase : filter.Drifted ? !state.Drift.IsEmpty : state.Phase != Phase.Absent)
+                .Where(state => filter.Consumer is not { } consumer || state.Attachments.Keys.Any(key => key.Consumer == consumer))
+                .Where(state => string.CompareOrdinal(state.Mountpoint, after) > 0)
+                .OrderBy(state => state.Mountpoint, StringComparer.Ordinal).Take(limit + 1),
+        ];
+        return found.Count > limit ? new Page<MountState>(found[..limit], EncodeCursor(found[limit - 1].Stream)) : new Page<MountState>(found, null);
+    }
+
     /// <summary>
     /// Events in the order of their numbers; the cursor of the next page is the last number. Events that are being appended at
     /// this moment may become visible later with a smaller number than one already returned.

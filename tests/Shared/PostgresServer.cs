@@ -63,6 +63,34 @@ public sealed class PostgresServer : IAsyncLifetime
     public Task<string> CreateEmptyAsync(string encoding = "UTF8") =>
         CreateAsync($"{prefix}_{Interlocked.Increment(ref serial)}", "template0", encoding);
 
+    /// <summary>A copy of a ledger as it is now; who is connected to it loses its connection for a moment.</summary>
+    /// <returns>The copy's name, for <see cref="RestoreAsync"/>.</returns>
+    public async Task<string> BackUpAsync(string ledger)
+    {
+        var name = new NpgsqlConnectionStringBuilder(ledger).Database!;
+        var backup = $"{prefix}_{Interlocked.Increment(ref serial)}_backup";
+        await CloseAsync(name);
+        await ExecuteAsync(administrator, $"create database {backup} template {name}");
+        await ExecuteAsync(administrator, $"alter database {name} with allow_connections true");
+        lock (created) created.Add(backup);
+        return backup;
+    }
+
+    /// <summary>Puts a copy in the place of a ledger; who is connected to it loses its connection for a moment.</summary>
+    public async Task RestoreAsync(string ledger, string backup)
+    {
+        var name = new NpgsqlConnectionStringBuilder(ledger).Database!;
+        await CloseAsync(name);
+        await ExecuteAsync(administrator, $"drop database {name}");
+        await ExecuteAsync(administrator, $"create database {name} owner {(own is null ? "current_user" : ClusterSetup.Ledger)} template {backup}");
+    }
+
+    private async Task CloseAsync(string database)
+    {
+        await ExecuteAsync(administrator, $"alter database {database} with allow_connections false");
+        await ExecuteAsync(administrator, $"select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'");
+    }
+
     private string Template => $"{prefix}_template";
 
     private async Task<string> CreateAsync(string name, string template, string encoding = "UTF8")

@@ -19,15 +19,15 @@ public static class HostEndpoints
         routes.MapGet("/readyz", ReadyAsync).WithSummary("Commands are taken").Produces<Problem>(503, "application/problem+json");
     }
 
-    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy)
+    private static async Task<IResult> ListAsync(HttpContext http, PresentQueries present, InputPolicy policy, NodeAccess access)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(http, errors, "host");
         var only = query.TryGetValue("host", out var h) ? InputRules.HostName("host", h, errors) : null;
         if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
-        var hosts = await ledger.Queries.ListHostsAsync(http.RequestAborted);
-        var views = hosts.Where(summary => only is null || summary.State.Host == only).Select(summary => Of(summary, policy));
-        return JsonAnswer.Of(new ListOf<HostView>([.. views], Next: null), Answers.Json.ListOfHostView);
+        var (hosts, asOf) = await present.HostsAsync(http.RequestAborted);
+        var views = hosts.Where(summary => only is null || summary.State.Host == only).Select(summary => Of(summary, policy, access.Node));
+        return JsonAnswer.Of(new ListOf<HostView>([.. views], Next: null) { AsOf = asOf }, Answers.Json.ListOfHostView);
     }
 
     private static async Task<IResult> ChangeAsync(HttpContext http, string host, bool up)
@@ -45,9 +45,9 @@ public static class HostEndpoints
             case HostResult.Invalid invalid: return JsonAnswer.Of(Problems.Invalid(invalid.Errors));
             case HostResult.Unavailable unavailable: return JsonAnswer.Of(Problems.Unavailable(unavailable.Reason));
         }
-        var hosts = await http.RequestServices.GetRequiredService<LedgerAccess>().Queries.ListHostsAsync(http.RequestAborted);
+        var (hosts, _) = await http.RequestServices.GetRequiredService<PresentQueries>().HostsAsync(http.RequestAborted);
         var policy = http.RequestServices.GetRequiredService<InputPolicy>();
-        return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host), policy), Answers.Json.HostView);
+        return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host), policy, http.RequestServices.GetRequiredService<NodeAccess>().Node), Answers.Json.HostView);
     }
 
     private static async Task<IResult> DoctorAsync(HttpContext http, AgentExamination examination)
@@ -63,14 +63,24 @@ public static class HostEndpoints
     {
         if (access.Node is not { } node) return JsonAnswer.Of(Problems.Unavailable(access.NotServing));
         if (node.Journal.IsFenced) return JsonAnswer.Of(Problems.Unavailable($"host {node.Agent.Host} is served by another agent now"));
-        await ledger.Store.LoadHostStateAsync(node.Agent.Host, http.RequestAborted);
-        return Results.Text("ready\n");
+        await access.Ledger.WhilePresentAsync(async () => await ledger.Store.LoadHostStateAsync(node.Agent.Host, http.RequestAborted));
+        if (access.Ledger.Unwritable is { } why) return JsonAnswer.Of(Problems.Unavailable(why));
+        var heads = http.RequestServices.GetRequiredService<MountLedgerService>().HeadsProblem is { } problem
+            ? $"what the agent has seen of its ledger cannot be kept: {problem}\n" : "";
+        return Results.Text(heads + (node.Behind.Count() is > 0 and var behind
+            ? $"ready\nledger-behind: {behind} mountpoints are left alone until an operator decides\n"
+            : "ready\n"));
     }
 
-    private static HostView Of(HostSummary summary, InputPolicy policy) => new(
+    private static HostView Of(HostSummary summary, InputPolicy policy, HostNode? node) => new(
         summary.State.Host, summary.State.Host == policy.Host, summary.State.IsUp, summary.State.DownReason, summary.State.DownBy, summary.State.DownSince,
         summary.State.Agent is { } agent
             ? new AgentView(agent.Agent, agent.Epoch, agent.BootId, agent.Kernel, agent.Version, summary.State.AgentStartedAt ?? default)
             : null,
-        summary.Mountpoints, summary.Attachments);
+        summary.Mountpoints, summary.Attachments)
+    {
+        LedgerBehind = summary.State.Host == node?.Agent.Host ? node.Behind.Count() : 0,
+        Repair = summary.State.Host == node?.Agent.Host && node.Progress() is { ToRepair: > 0 } progress
+            ? new RepairProgressView(progress.ToRepair, progress.Done, progress.Failed) : null,
+    };
 }

@@ -21,7 +21,7 @@ public static class QueryEndpoints
         routes.MapGet("/v1/history", HistoryAsync).WithSummary("Events, oldest first").Describes<ListOf<EventView>>();
     }
 
-    private static async Task<IResult> ListAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy)
+    private static async Task<IResult> ListAsync(HttpContext http, PresentQueries present, InputPolicy policy)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(http, errors, "host", "phase", "consumer", "cursor", "limit");
@@ -37,10 +37,10 @@ public static class QueryEndpoints
         if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
         try
         {
-            var page = await ledger.Queries.ListMountpointsAsync(
+            var (page, asOf) = await present.ListAsync(
                 new MountpointFilter(host, phase, consumer, query.GetValueOrDefault("cursor"), limit!.Value), http.RequestAborted);
             return JsonAnswer.Of(
-                new ListOf<MountpointView>([.. page.Items.Select(Views.Of)], page.Next), Answers.Json.ListOfMountpointView);
+                new ListOf<MountpointView>([.. page.Items.Select(Views.Of)], page.Next) { AsOf = asOf }, Answers.Json.ListOfMountpointView);
         }
         catch (FormatException)
         {
@@ -48,7 +48,7 @@ public static class QueryEndpoints
         }
     }
 
-    private static async Task<IResult> StatusAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy)
+    private static async Task<IResult> StatusAsync(HttpContext http, PresentQueries present, InputPolicy policy)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(http, errors, "path", "host");
@@ -56,14 +56,14 @@ public static class QueryEndpoints
         var host = query.TryGetValue("host", out var h) ? InputRules.HostName("host", h, errors) : policy.Host;
         if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
 
-        var state = await ledger.Store.LoadAsync(new StreamKey(host!, path!), http.RequestAborted);
+        var (state, asOf) = await present.StatusAsync(new StreamKey(host!, path!), http.RequestAborted);
         if (state.Version == 0)
             return JsonAnswer.Of(Problems.NotFound($"nothing was ever recorded of {path} on host {host}: `mountledger ls` shows what is"));
         return new JsonAnswer(
-            200, System.Text.Json.JsonSerializer.Serialize(Views.Of(state), Answers.Json.MountpointView), state.Version);
+            200, System.Text.Json.JsonSerializer.Serialize(Views.Of(state) with { AsOf = asOf }, Answers.Json.MountpointView), state.Version);
     }
 
-    private static async Task<IResult> HistoryAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy, TimeProvider time)
+    private static async Task<IResult> HistoryAsync(HttpContext http, LedgerAccess ledger, NodeAccess access, InputPolicy policy, TimeProvider time)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(
@@ -89,8 +89,8 @@ public static class QueryEndpoints
             if (!long.TryParse(cursor, NumberStyles.None, CultureInfo.InvariantCulture, out var seq)) return JsonAnswer.Of(WrongCursor(cursor));
             after = seq;
         }
-        var page = await ledger.Queries.ReadHistoryAsync(
-            filter with { AfterSeq = after, NewestFirst = order == "desc", Limit = limit!.Value }, http.RequestAborted);
+        var page = await access.Ledger.WhilePresentAsync(() => ledger.Queries.ReadHistoryAsync(
+            filter with { AfterSeq = after, NewestFirst = order == "desc", Limit = limit!.Value }, http.RequestAborted));
         return JsonAnswer.Of(new ListOf<EventView>([.. page.Items.Select(Views.Of)], page.Next), Answers.Json.ListOfEventView);
     }
 

@@ -29,7 +29,7 @@ public static class RepairEndpoints
         .Produces<Problem>(400, "application/problem+json").Produces<Problem>(403, "application/problem+json")
         .Produces<Problem>(404, "application/problem+json").Produces<Problem>(503, "application/problem+json");
 
-    private static async Task<IResult> DriftAsync(HttpContext http, LedgerAccess ledger, InputPolicy policy)
+    private static async Task<IResult> DriftAsync(HttpContext http, PresentQueries present, InputPolicy policy)
     {
         var errors = new InputErrors();
         var query = RequestReading.Query(http, errors, "host", "cursor", "limit");
@@ -38,11 +38,11 @@ public static class RepairEndpoints
         if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
         try
         {
-            var page = await ledger.Queries.ListMountpointsAsync(
+            var (page, asOf) = await present.ListAsync(
                 new MountpointFilter(host, Cursor: query.GetValueOrDefault("cursor"), Limit: limit!.Value, Drifted: true), http.RequestAborted);
             var items = page.Items.SelectMany(state => state.Drift.Select(drift =>
                 new DriftView(state.Stream.Host, state.Mountpoint, drift.Key, drift.Value, state.Phase, state.RepairPaused)));
-            return JsonAnswer.Of(new ListOf<DriftView>([.. items], page.Next), Answers.Json.ListOfDriftView);
+            return JsonAnswer.Of(new ListOf<DriftView>([.. items], page.Next) { AsOf = asOf }, Answers.Json.ListOfDriftView);
         }
         catch (FormatException)
         {
@@ -55,7 +55,7 @@ public static class RepairEndpoints
         var read = await RequestReading.BodyAsync(http, RequestJson.Default.ReconcileRequest);
         if (read.Problem is { } problem) return JsonAnswer.Of(problem);
         var body = read.Value!;
-        return Of(await handler.Handle(new Reconcile(Caller.ActorOf(http), body.Host, body.Mountpoint, body.DryRun == true), http.RequestAborted));
+        return Of(await handler.Handle(new Reconcile(Caller.ActorOf(http), body.Host, body.Mountpoint, body.DryRun == true, body.LedgerBehind, body.Reason), http.RequestAborted));
     }
 
     private static async Task<IResult> PauseAsync(HttpContext http, RepairHandler handler, bool paused)

@@ -119,6 +119,7 @@ public static class RequestReading
         "waitSeconds" => "give a number of seconds from 0 to 3600",
         "options" => "give an array of strings",
         "onFailure" => "give \"forget\" or \"retry\"",
+        "ledgerBehind" => "give \"keep-mounts\" or \"trust-ledger\"",
         "mode" => "give \"normal\", \"lazy\" or \"force\"",
         _ => "give a string",
     };

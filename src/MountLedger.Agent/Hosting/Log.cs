@@ -35,4 +35,19 @@ internal static partial class Log
 
     [LoggerMessage(9, LogLevel.Error, "a request failed by an error of the program: {Method} {Path}")]
     public static partial void RequestFailed(this ILogger logger, string method, string path, Exception exception);
+
+    [LoggerMessage(11, LogLevel.Error, "what the agent has seen of its ledger cannot be kept in {File}, it is tried again: {Reason}")]
+    public static partial void HeadsUnwritable(this ILogger logger, string file, string reason);
+
+    [LoggerMessage(12, LogLevel.Information, "what the agent has seen of its ledger is kept in {File} again")]
+    public static partial void HeadsWritableAgain(this ILogger logger, string file);
+
+    [LoggerMessage(13, LogLevel.Warning, "{File} has {Lines} torn or damaged lines, which are left out")]
+    public static partial void HeadsDamaged(this ILogger logger, string file, int lines);
+
+    [LoggerMessage(14, LogLevel.Critical, "the ledger is older than what this agent has recorded ({Sign}): was it restored from a backup?")]
+    public static partial void LedgerOlder(this ILogger logger, string sign);
+
+    [LoggerMessage(15, LogLevel.Critical, "host {Host} is served by {Holder} now: this agent stops acting on the kernel, and ends its worker")]
+    public static partial void Superseded(this ILogger logger, string host, string holder);
 }

@@ -34,6 +34,7 @@ public static class MountLedgerRegistration
         services.AddSingleton<ChangeHostHandler>();
         services.AddSingleton<AgentExamination>();
         services.AddSingleton<RepairHandler>();
+        services.AddSingleton<PresentQueries>();
         services.AddSingleton<MountLedgerService>();
         services.AddHostedService(provider => provider.GetRequiredService<MountLedgerService>());
         return services;

@@ -13,7 +13,6 @@ public sealed class MountLedgerService(
     ILoggerFactory loggers) : IHostedService, IAsyncDisposable
 {
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
-    private const double HurrySeconds = 2;
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
 
     private const int HostAttemptsMax = 20;
@@ -24,12 +23,12 @@ public sealed class MountLedgerService(
     private readonly CancellationTokenSource _stop = new();
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly string _agentId = Guid.CreateVersion7().ToString();
-    private readonly List<Task> _upkeep = [];
     private HostLock? _lock;
     private OwnPostgres? _postgres;
-    private WorkerMountHost? _host;
-    private HostNode? _node;
+    private HeadsMemory? _heads;
+    private Serving? _serving;
     private Task _starting = Task.CompletedTask;
+    private Task _pulse = Task.CompletedTask;
     private bool _hasLease;
 
     /// <summary>Commands are taken from now on.</summary>
@@ -39,7 +38,10 @@ public sealed class MountLedgerService(
     public int ExitCode { get; private set; }
 
     /// <summary>The kernel as this agent reaches it; null before its workers may start, and after its end.</summary>
-    public WorkerMountHost? MountHost => _host;
+    public WorkerMountHost? MountHost => _serving?.MountHost;
+
+    /// <summary>Why what the agent has seen of its ledger cannot be kept in the state directory; null when it can.</summary>
+    public string? HeadsProblem => _heads?.Problem;
 
     public Task StartAsync(CancellationToken cancellationToken)
     {
@@ -60,23 +62,20 @@ public sealed class MountLedgerService(
         _ready.TrySetCanceled(CancellationToken.None);
         await _stop.CancelAsync();
         await Quietly(_starting);
-        // What hangs on somebody else's server is not waited for; the next start settles it.
-        _host?.HurryAfter(TimeSpan.FromSeconds(Math.Min(HurrySeconds, settings.ShutdownSeconds)));
-        if (_node is not null) await _node.StopAsync(TimeSpan.FromSeconds(settings.ShutdownSeconds));
-        foreach (var task in _upkeep) await Quietly(task);
+        if (_serving is { } serving) await serving.StopAsync(TimeSpan.FromSeconds(settings.ShutdownSeconds));
         await DisposeAsync();
     }
 
     public async ValueTask DisposeAsync()
     {
-        if (_node is { } node)
+        if (Interlocked.Exchange(ref _serving, null) is { } serving)
         {
-            _node = null;
-            if (ledger.Database is { } database) await Quietly(ReleaseLeaseAsync(database, node.Agent));
-            await node.DisposeAsync();
+            _hasLease = serving.HasLease;
+            await serving.StopAsync(TimeSpan.Zero);
         }
-        if (_host is not null) await _host.DisposeAsync();
-        _host = null;
+        await Quietly(_pulse);
+        _heads?.Dispose();
+        _heads = null;
         await ledger.CloseAsync();
         if (_postgres is not null)
         {
@@ -94,8 +93,7 @@ public sealed class MountLedgerService(
     {
         try
         {
-            await StartInOrderAsync(_stop.Token);
-            _ready.TrySetResult();
+            await ServeAsync(_stop.Token);
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
@@ -115,7 +113,7 @@ public sealed class MountLedgerService(
         }
     }
 
-    private async Task StartInOrderAsync(CancellationToken cancellationToken)
+    private async Task ServeAsync(CancellationToken cancellationToken)
     {
         var started = Stopwatch.GetTimestamp();
         var version = typeof(MountLedgerService).Assembly.GetName().Version?.ToString(3) ?? "0";
@@ -133,37 +131,42 @@ public sealed class MountLedgerService(
         access.Close("the agent is starting: it waits for its ledger");
         var database = await OpenLedgerAsync(cancellationToken);
 
-        // 3. The lease, with an epoch that neither the ledger nor this machine has seen before.
-        var (agent, lease) = await TakeLeaseAsync(database, identity, version, cancellationToken);
-        _logger.LedgerReady(database.Description, agent.Epoch);
+        _pulse = Task.Run(() => new LedgerPulse(database, access.Ledger, time).RunAsync(_stop.Token), CancellationToken.None);
+        _heads = HeadsMemory.Open(settings.StateDir, settings.Host!, _logger);
+        while (true)
+        {
+            var serving = new Serving(
+                settings, access, ledger, database, workerOptions, _heads, identity, _agentId, version, RestartOwnPostgresAsync, time, loggers);
+            _serving = serving;
+            await StartWithLedgerAsync(serving, started, cancellationToken);
+            _ready.TrySetResult();
+            var end = await serving.Ended.WaitAsync(cancellationToken);
+            access.Close(end.Why);
+            await serving.EndAsync();
+            if (end.Superseded) return; // It goes on to say so.
+            started = Stopwatch.GetTimestamp();
+        }
+    }
 
-        // 4. Workers of earlier lives are dead before anything is believed of the mount table.
-        _host = new WorkerMountHost(workerOptions);
-        await _host.KillEarlierWorkersAsync(cancellationToken);
-        await _host.StartAsync(cancellationToken);
-
-        // 5. Compare, then open.
-        access.Close("the agent is starting: it compares the ledger with the mount table");
-        var store = ledger.Store;
-        var hostState = await store.LoadHostStateAsync(agent.Host, cancellationToken);
-        _node = new HostNode(
-            agent, store, _host, hostState, settings.Roots, time, loggers.CreateLogger("mountledger"),
-            new ExecutorOptions
+    /// <summary>From the lease on; a ledger that goes away meanwhile is waited for, and it begins with the lease again.</summary>
+    private async Task StartWithLedgerAsync(Serving serving, long started, CancellationToken cancellationToken)
+    {
+        while (true)
+        {
+            try
             {
-                PollInterval = settings.PollSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.PollSeconds),
-            },
-            driftOptions: new DriftOptions
+                await serving.StartAsync(started, cancellationToken);
+                return;
+            }
+            catch (LedgerUnavailableException e)
             {
-                AuditInterval = settings.AuditSeconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(settings.AuditSeconds),
-            },
-            lease: lease);
-        await _node.StartAsync(cancellationToken);
-        var node = _node;
-        _upkeep.Add(KeepUpAsync(() => ListenAsync(node, database)));
-        _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
-        _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(store)));
-        access.Open(_node);
-        _logger.Open(settings.Socket, (long)Stopwatch.GetElapsedTime(started).TotalMilliseconds);
+                _logger.LedgerAwaited(e.Message);
+                access.Close($"the agent is starting: {e.Message}");
+                await serving.DiscardAsync();
+                await Task.Delay(LedgerRetryDelay, time, cancellationToken);
+                await RestartOwnPostgresAsync();
+            }
+        }
     }
 
     /// <summary>Without its launcher an agent can start no worker, and cannot get another launcher: the service's manager can start both again.</summary>
@@ -206,80 +209,6 @@ public sealed class MountLedgerService(
         }
     }
 
-    private async Task<(AgentIdentity, AgentLease)> TakeLeaseAsync(
-        LedgerDatabase database, KernelIdentity identity, string version, CancellationToken cancellationToken)
-    {
-        var memory = new LocalMemory(settings.StateDir);
-        var machineId = KernelIdentityReader.ReadMachineId();
-        var asked = time.GetTimestamp();
-        var result = await new HostLease(database).TakeAsync(
-            settings.Host!, _agentId, machineId, $"{identity.BootId}/{identity.MountNamespaceId}", memory.ReadEpoch(), TimeSpan.FromSeconds(settings.LeaseSeconds),
-            cancellationToken);
-        if (result is LeaseResult.HeldBy held)
-        {
-            throw new InvalidOperationException(
-                $"host {settings.Host} is served by agent {held.Agent} on machine {held.MachineId}"
-                + (held.MachineId == machineId ? ", in another mount namespace of this machine" : "")
-                + $" (epoch {held.Epoch}) until {held.ExpiresAt:O}: "
-                + "stop that one, or give this host another name");
-        }
-        var epoch = ((LeaseResult.Taken)result).Epoch;
-        _hasLease = true;
-        memory.WriteEpoch(epoch);
-        var ttl = TimeSpan.FromSeconds(settings.LeaseSeconds);
-        var lease = new AgentLease(
-            time, ttl, async () => await new HostLease(database).RenewAsync(settings.Host!, epoch, _agentId, ttl, CancellationToken.None));
-        lease.Taken(asked);
-
-        var agent = new AgentIdentity(settings.Host!, _agentId, epoch);
-        var change = new HostEvent.AgentStarted(
-            epoch, _agentId, machineId, identity.BootId, KernelIdentityReader.ReadKernelRelease(), version);
-        for (var attempt = 0; attempt < HostAttemptsMax; attempt++)
-        {
-            var state = await ledger.Store.LoadHostStateAsync(agent.Host, cancellationToken);
-            switch (await HostHandler.AppendAsync(ledger.Store, agent.Own(), state, change))
-            {
-                case AppendResult.Appended: return (agent, lease);
-                case AppendResult.StaleEpoch stale:
-                    throw new InvalidOperationException($"host {agent.Host} was taken over by epoch {stale.CurrentEpoch} while this agent started");
-            }
-        }
-        throw new InvalidOperationException(
-            $"the row of host {agent.Host} does not fit its events: stop all agents of this ledger and run `mountledgerd rebuild`");
-    }
-
-    private async Task ListenAsync(HostNode node, LedgerDatabase database)
-    {
-        await foreach (var wakeUp in new WakeUps(database).ListenAsync(node.Agent.Host, _stop.Token))
-        {
-            await (wakeUp.StreamId is { } stream
-                ? node.OnAppendedElsewhereAsync(stream, _stop.Token)
-                : node.OnWakeUpsMissedAsync(_stop.Token));
-        }
-    }
-
-    private async Task RenewLeaseAsync(HostNode node, AgentLease lease)
-    {
-        using var timer = new PeriodicTimer(TimeSpan.FromSeconds(settings.LeaseSeconds) / 3, time);
-        while (await timer.WaitForNextTickAsync(_stop.Token))
-        {
-            try
-            {
-                if (await lease.RenewAsync()) continue;
-                _logger.LeaseLost(node.Agent.Host);
-                node.Journal.Fence();
-                access.Close($"host {node.Agent.Host} is served by another agent now: this one was superseded");
-                return;
-            }
-            catch (LedgerUnavailableException e)
-            {
-                // Every operation's start is an append that carries the epoch, so nothing is begun while the ledger is away.
-                _logger.UpkeepFailed(e.Message);
-                await RestartOwnPostgresAsync();
-            }
-        }
-    }
-
     /// <summary>A server of our own that has died is ours to start again; one that answers is left as it is.</summary>
     private async Task RestartOwnPostgresAsync()
     {
@@ -297,26 +226,10 @@ public sealed class MountLedgerService(
         }
     }
 
-    private async Task PurgeRequestsAsync(PostgresEventStore store)
-    {
-        using var timer = new PeriodicTimer(RequestPurgeInterval, time);
-        while (await timer.WaitForNextTickAsync(_stop.Token))
-        {
-            try
-            {
-                await store.PurgeRequestsAsync(_stop.Token);
-            }
-            catch (LedgerUnavailableException e)
-            {
-                _logger.UpkeepFailed(e.Message);
-            }
-        }
-    }
+    private Task Quietly(Task task) => QuietlyAsync(task, _logger);
 
-    private static async Task ReleaseLeaseAsync(LedgerDatabase database, AgentIdentity agent) =>
-        await new HostLease(database).ReleaseAsync(agent.Host, agent.Epoch, agent.AgentId, CancellationToken.None);
-
-    private async Task Quietly(Task task)
+    /// <summary>Awaits it; how it ended is logged and stops nothing.</summary>
+    internal static async Task QuietlyAsync(Task task, ILogger logger)
     {
         try
         {
@@ -330,31 +243,7 @@ public sealed class MountLedgerService(
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            _logger.UpkeepFailed(e.Message);
-        }
-    }
-
-    /// <summary>An upkeep task that fails by an error of the program is begun again: without it the agent would be half alive.</summary>
-    private async Task KeepUpAsync(Func<Task> upkeep)
-    {
-        while (!_stop.IsCancellationRequested)
-        {
-            try
-            {
-                await upkeep();
-                return;
-            }
-            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
-            {
-                return;
-            }
-#pragma warning disable CA1031 // See above.
-            catch (Exception e)
-#pragma warning restore CA1031
-            {
-                _logger.UpkeepBroke(e);
-                await Task.Delay(LedgerRetryDelay, time, CancellationToken.None);
-            }
+            logger.UpkeepFailed(e.Message);
         }
     }
 }

@@ -74,13 +74,26 @@ internal static class HostVerb
                 host.Attachments.ToString(CultureInfo.InvariantCulture),
                 host.Agent?.Epoch.ToString(CultureInfo.InvariantCulture) ?? "",
                 host.Agent is { } agent ? Text.Time(agent.StartedAt) : "",
-                host.Up ? "" : $"down since {(host.DownSince is { } since ? Text.Time(since) : "?")} by {host.DownBy ?? "?"}: {host.DownReason ?? "no reason given"}");
+                Note(host));
         }
 
         await run.Output.WriteTableAsync(table);
         return ExitCode.Done;
 
         bool IsMeant(JsonElement item) => run.Host is null || (item.TryGetProperty("host", out var host) && host.ValueEquals(run.Host));
+    }
+
+    /// <summary>What an operator should know of it: why it is down, what waits for a decision, how far a repair is.</summary>
+    private static string Note(HostView host)
+    {
+        var notes = new List<string>();
+        if (!host.Up)
+            notes.Add($"down since {(host.DownSince is { } since ? Text.Time(since) : "?")} by {host.DownBy ?? "?"}: {host.DownReason ?? "no reason given"}");
+        if (host.LedgerBehind > 0)
+            notes.Add($"ledger-behind: {host.LedgerBehind} mountpoints wait for 'reconcile --ledger-behind'");
+        if (host.Repair is { } repair && repair.Done < repair.ToRepair)
+            notes.Add($"repairs since the start: {repair.Done} of {repair.ToRepair} done{(repair.Failed > 0 ? $", {repair.Failed} failed and tried again" : "")}");
+        return string.Join("; ", notes);
     }
 
     /// <summary>The agent's own host goes by its name in the path, and the agent says which of the ledger's hosts that is.</summary>

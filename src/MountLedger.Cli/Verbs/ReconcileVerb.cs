@@ -16,22 +16,41 @@ internal static class ReconcileVerb
           mountledger reconcile --dry-run
           mountledger reconcile
           mountledger reconcile /srv/scratch --json
+          mountledger reconcile --ledger-behind keep-mounts --reason "restored last night's backup"
         """;
 
     public static Command Define(CommandLine line)
     {
         var mountpoint = new Argument<string?>("MOUNTPOINT") { Description = "Only this one (default: all)", Arity = ArgumentArity.ZeroOrOne };
         var dryRun = new Option<bool>("--dry-run") { Description = "Say what would be done, and do nothing" };
+        var behind = new Option<string?>("--ledger-behind")
+        {
+            Description = "Where the ledger is older than what the agent has recorded (a restored backup), say which side is right: "
+                + "keep-mounts (what the agent remembers and the kernel has) or trust-ledger",
+            HelpName = "SIDE",
+        };
+        behind.AcceptOnlyFromAmong("keep-mounts", "trust-ledger");
+        var reason = new Option<string?>("--reason") { Description = "With --ledger-behind: why; recorded", HelpName = "TEXT" };
         var command = line.Verb(
             "reconcile", "Repair what differs between ledger and kernel, also what is only reported otherwise. What is in use is never taken away.",
             Examples, RunAsync);
         command.Add(mountpoint);
         command.Add(dryRun);
+        command.Add(behind);
+        command.Add(reason);
         return command;
 
         async Task<int> RunAsync(Run run, CancellationToken cancellationToken)
         {
-            var plan = await AskAsync(run, run.Parsed.GetValue(mountpoint), dryRun: true, cancellationToken);
+            BehindChoice? choice = run.Value(behind) switch
+            {
+                null => null,
+                "keep-mounts" => BehindChoice.KeepMounts,
+                _ => BehindChoice.TrustLedger,
+            };
+            Task<IReadOnlyList<RepairView>> AskAsync(string? path, bool dry) =>
+                ReconcileVerb.AskAsync(run, new ReconcileRequest(run.Host, path, dry, choice, run.Value(reason)), cancellationToken);
+            var plan = await AskAsync(run.Parsed.GetValue(mountpoint), dry: true);
             if (run.Value(dryRun)) return await ShowAsync(run, plan);
 
             var done = new List<RepairView>();
@@ -39,7 +58,7 @@ internal static class ReconcileVerb
             for (var i = 0; i < paths.Length; i++)
             {
                 await ProgressAsync(run, i, paths.Length, paths[i]);
-                done.AddRange(await AskAsync(run, paths[i], dryRun: false, cancellationToken));
+                done.AddRange(await AskAsync(paths[i], dry: false));
             }
             await ProgressAsync(run, paths.Length, paths.Length, "");
             await ShowAsync(run, done);
@@ -47,10 +66,10 @@ internal static class ReconcileVerb
         }
     }
 
-    private static async Task<IReadOnlyList<RepairView>> AskAsync(Run run, string? mountpoint, bool dryRun, CancellationToken cancellationToken)
+    private static async Task<IReadOnlyList<RepairView>> AskAsync(Run run, ReconcileRequest request, CancellationToken cancellationToken)
     {
         var answer = await run.Agent.PostAsync(
-            "/v1/reconcile", new ReconcileRequest(run.Host, mountpoint, dryRun), _waitEach, Preconditions.None, cancellationToken);
+            "/v1/reconcile", request, _waitEach, Preconditions.None, cancellationToken);
         return answer.Read(AnswerJson.Default.ListOfRepairView).Items;
     }
 

@@ -31,7 +31,7 @@ public static class DriftRules
     /// <param name="mayBeForeign">A mount that nobody asked for counts here: the path is below a root and no part of another mount.</param>
     public static ImmutableArray<MountEvent> Compare(MountState state, DriftSight sight, KernelIdentity kernel, bool mayBeForeign)
     {
-        if (state.Operation is not null || state.Uncertain) return [];
+        if (state.Operation is not null || state.Uncertain || state.IsBehind) return [];
         if (state.Kernel is not null && sight.Elsewhere?.Path == state.Mountpoint) return []; // It moved back while we looked.
 
         var found = Find(state, sight, kernel, mayBeForeign);

@@ -37,6 +37,8 @@ public static class MountDecider
         if (command.ExpectedVersion is { } expected && expected != state.Version)
             return Reject(new Rejection.VersionConflict(state.Mountpoint, expected, state.Version));
 
+        if (state.IsBehind) return Reject(new Rejection.LedgerBehind(state.Mountpoint));
+
         return command switch
         {
             MountCommand.Mount mount => Attach(mount, state, context),

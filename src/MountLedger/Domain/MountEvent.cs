@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Text.Json.Serialization;
 
 namespace MountLedger;
 
@@ -46,8 +47,14 @@ public abstract record MountEvent : LedgerEvent
     public sealed record MountFailed(
         string Errno, string Message, bool Transient, int Attempt, DateTimeOffset? RetryAt) : MountEvent;
 
-    /// <summary>A mount that was there already and matches the spec is taken over; it will be released, not unmounted.</summary>
-    public sealed record MountAdopted(string BootId, ulong MountNamespaceId, ulong? MountId) : MountEvent;
+    /// <summary>
+    /// A mount that was there already and matches the spec is taken over; it will be released, not unmounted. <paramref name="Ours"/>: MountLedger had
+    /// made it, in a part of the ledger that is lost; then it is unmounted like any of ours, with <paramref name="DirectoriesCreated"/>.
+    /// </summary>
+    public sealed record MountAdopted(
+        string BootId, ulong MountNamespaceId, ulong? MountId,
+        [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Ours = false,
+        [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] ImmutableArray<string> DirectoriesCreated = default) : MountEvent;
 
     /// <summary>A pending unmount was called off because somebody attached (rule 8).</summary>
     public sealed record MountKept : MountEvent;

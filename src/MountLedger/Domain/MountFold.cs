@@ -44,7 +44,8 @@ internal static class MountFold
         }),
         MountEvent.MountAdopted e when state.Spec is { } spec => Confirmed(Finished(state) with
         {
-            Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: true),
+            Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: !e.Ours),
+            OwnedDirectories = e.Ours ? Union(state.OwnedDirectories, e.DirectoriesCreated.IsDefault ? [] : e.DirectoriesCreated) : state.OwnedDirectories,
             UnmountWanted = null,
             MountedOverEmpty = false,
             Error = null,

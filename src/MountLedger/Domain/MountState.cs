@@ -90,6 +90,11 @@ public sealed record MountState
         Kernel is not null && Kernel.Spec == Spec && UnmountWanted is null && !Attachments.IsEmpty
         && !Uncertain && Operation?.Kind is null or OperationKind.Remount;
 
+    /// <summary>
+    /// What the ledger says here is older than what its agent has seen: nothing is done and nothing is decided until an operator says which side is right.
+    /// </summary>
+    public bool IsBehind => Drift.ContainsKey(DriftKind.LedgerBehind);
+
     /// <summary>The mount in flight is not the one that is wanted by now: its failure concerns nobody who is attached.</summary>
     public bool IsSuperseded => Operation is { Kind: OperationKind.Mount, Spec: var started } && started != Spec;
 

@@ -71,6 +71,14 @@ public abstract record Rejection
         public override string Message => $"the options of {Mountpoint} are being changed: try again in a moment";
     }
 
+    /// <summary>The ledger is older than what the agent has seen of this mountpoint: whatever was decided from it could be wrong.</summary>
+    public sealed record LedgerBehind(string Mountpoint) : Rejection("ledger-behind")
+    {
+        public override string Message =>
+            $"the ledger is older than what this agent has recorded of {Mountpoint} (it was restored from a backup?): an operator has to say which side is right, "
+            + "`mountledger reconcile --ledger-behind keep-mounts` or `trust-ledger`";
+    }
+
     /// <summary>A bound of the attachment projection.</summary>
     public sealed record TooManyAttachments(string Mountpoint, int Max) : Rejection("too-many-attachments")
     {

@@ -27,6 +27,10 @@ public static class RepairRules
 {
     public static RepairPlan Plan(MountState state, DriftKind drift, bool hostIsUp) => drift switch
     {
+        DriftKind.LedgerBehind => new(
+            drift, RepairKind.Leave,
+            "say which side is right: `mountledger reconcile --ledger-behind keep-mounts` (what this agent remembers and the kernel has) or `trust-ledger`"),
+        _ when state.IsBehind => new(drift, RepairKind.Leave, "the ledger is behind here: that has to be decided first"),
         _ when state.RepairPaused => new(drift, RepairKind.Leave, "repair is paused here: `mountledger resume` first"),
         DriftKind.Missing or DriftKind.ShadowedData when !hostIsUp => new(drift, RepairKind.Leave, "the host is down for mounts: `mountledger host up` first"),
         DriftKind.Missing => new(drift, RepairKind.Mount, $"mount {state.Spec} again"),
@@ -40,6 +44,6 @@ public static class RepairRules
         DriftKind.Foreign => new(drift, RepairKind.Leave, "a foreign mount is never touched: unmount it by hand, or mount the same here to adopt it"),
         DriftKind.Stale when state is { Attachments.IsEmpty: true, Kernel: not null } => new(drift, RepairKind.Unmount, "unmount it: nobody needs it any more"),
         DriftKind.Stale => new(drift, RepairKind.Leave, "a person has to decide, as it is not replaced under a live holder: detach everybody and mount it again, or let its server answer"),
-        _ => new(drift, RepairKind.Leave, "decide which side is right"),
+        _ => throw new ArgumentOutOfRangeException(nameof(drift), drift, "not a kind of drift"),
     };
 }

@@ -120,6 +120,8 @@ public sealed class CommandHandler(
     {
         await journal.ConfirmLeaseAsync();
         if (!journal.MayAct) throw new LedgerUnavailableException($"it cannot be confirmed that this agent still serves host {agent.Host}");
+        // Behind an append of ours that is under way: its caller may have given it up and asked for the opposite, and it may be committed yet.
+        using var turn = await journal.EnterAsync(state.Mountpoint);
         return (await journal.StateAsync(state.Mountpoint, fresh: true, CancellationToken.None)).Version == state.Version;
     }
 
@@ -347,7 +349,7 @@ public sealed class CommandHandler(
 
     private DecisionContext Context(MountState state) => new(
         host.Identity, hostSwitch.IsUp, hostSwitch.State.DownReason,
-        HiddenDescendant: live.DescendantsOf(state.Mountpoint).FirstOrDefault(below => below.Phase != Phase.Absent)?.Mountpoint);
+        HiddenDescendant: live.DescendantsOf(state.Mountpoint).FirstOrDefault(below => below.Phase != Phase.Absent || below.IsBehind)?.Mountpoint);
 
     private static StoredRequest? RowOf(MountCommand command, MountState state, ImmutableArray<MountEvent> events) =>
         command.Request is { } request

@@ -15,6 +15,7 @@ public sealed class HostNode : IAsyncDisposable
     private readonly IMountHost _host;
     private readonly CancellationTokenSource _stop = new();
     private Task _watching = Task.CompletedTask;
+    private IReadOnlyDictionary<string, KernelMount?> _toRepair = new Dictionary<string, KernelMount?>();
 
     /// <param name="agent">Who serves the host, with the epoch that the ledger gave it.</param>
     /// <param name="store">The ledger.</param>
@@ -22,10 +23,11 @@ public sealed class HostNode : IAsyncDisposable
     /// <param name="hostState">The host's state as loaded from the ledger.</param>
     /// <param name="roots">The directories below which everything mounted is ours or foreign.</param>
     /// <param name="lease">What is asked right before each operation on the kernel; null: nobody else can reach this host.</param>
+    /// <param name="heads">What is remembered of mountpoints where the ledger is behind; null: it is believed.</param>
     public HostNode(
         AgentIdentity agent, IEventStore store, IMountHost host, HostState hostState, ImmutableArray<string> roots, TimeProvider time,
         ILogger logger, ExecutorOptions? executorOptions = null, HandlerOptions? handlerOptions = null,
-        DriftOptions? driftOptions = null, AgentLease? lease = null)
+        DriftOptions? driftOptions = null, AgentLease? lease = null, IKeptHeads? heads = null)
     {
         (Agent, _store, _time, _logger) = (agent, store, time, logger);
         Live = new LiveStates();
@@ -39,6 +41,7 @@ public sealed class HostNode : IAsyncDisposable
             agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, servers, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
         HostCommands = new HostHandler(agent, store, Host);
         Repairs = new Repairs(agent, host, Live, Journal, Executor, check, Host);
+        Behind = new BehindDecisions(agent, host, Live, Journal, Executor, heads, logger);
         Consumers = new ConsumerSync(agent, store, Live, Commands, Host);
         Reconciler = new Reconciler(agent, store, host, Live, check, time, logger);
         _host = host;
@@ -55,6 +58,7 @@ public sealed class HostNode : IAsyncDisposable
     public Reconciler Reconciler { get; }
     public Repairs Repairs { get; }
     public ConsumerSync Consumers { get; }
+    public BehindDecisions Behind { get; }
 
     /// <summary>Null when nobody watches the mount table while this node runs.</summary>
     public DriftWatch? Watch { get; }
@@ -65,10 +69,25 @@ public sealed class HostNode : IAsyncDisposable
         // Watched before it is listed: what happens in between is told.
         var changes = Watch is null ? null : _host.WatchAsync(_stop.Token);
         var report = await Reconciler.RunAsync(cancellationToken);
+        await Behind.MarkAsync(cancellationToken);
+        _toRepair = report.ToRepair;
         Executor.Start();
         foreach (var mountpoint in report.Suspects) Executor.Examine(mountpoint);
         if (changes is not null) _watching = Watch!.RunAsync(changes, _stop.Token);
         return report;
+    }
+
+    /// <summary>How far the repair of what was missing at the start has come.</summary>
+    public (int ToRepair, int Done, int Failed) Progress()
+    {
+        var (done, failed) = (0, 0);
+        foreach (var (mountpoint, before) in _toRepair)
+        {
+            var state = Live.PresentAt(mountpoint);
+            if (state is null || (state.Kernel is { } kernel && kernel != before)) done++; // Mounted again, or nobody needs it any more.
+            else if (state.Error is not null || state.Drift.ContainsKey(DriftKind.ShadowedData)) failed++;
+        }
+        return (_toRepair.Count, done, failed);
     }
 
     /// <summary>Handles a command of a mountpoint.</summary>

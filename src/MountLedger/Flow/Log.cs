@@ -57,4 +57,8 @@ internal static partial class Log
 
     [LoggerMessage(112, LogLevel.Warning, "{Running} operations still run after the shutdown deadline; the next start settles them")]
     public static partial void LeftRunning(this ILogger logger, int running);
+
+    [LoggerMessage(117, LogLevel.Critical,
+        "the ledger of host {Host} is older than what this agent has recorded: {Mountpoints} mountpoints are left alone until an operator decides (mountledger reconcile --ledger-behind)")]
+    public static partial void LedgerBehind(this ILogger logger, string host, int mountpoints);
 }

@@ -39,6 +39,8 @@ public static class MountFlow
 {
     public static NextAction NextAction(MountState state)
     {
+        if (state.IsBehind) return new(ActionKind.None);
+
         // An operation that this state shows in flight was started by somebody who has not recorded its outcome. The one
         // who runs it holds the mountpoint and does not ask; anybody else that asks finds it abandoned.
         if (state.Operation is not null || state.Uncertain) return new(ActionKind.Settle);

@@ -11,15 +11,22 @@ public sealed class MountJournal(
     IEventStore store, LiveStates live, AgentIdentity agent, TimeProvider time, ILogger logger, AgentLease? lease = null)
 {
     private readonly KeyedLock _streams = new();
+    private int _fenced;
 
     private const int RetryDelayMinMs = 50;
     private const int RetryDelayMaxMs = 2_000;
 
     /// <summary>Set once the ledger has refused this agent's epoch: it must not touch the kernel any more.</summary>
-    public bool IsFenced { get; private set; }
+    public bool IsFenced => Volatile.Read(ref _fenced) != 0;
+
+    /// <summary>Called once, when it is fenced.</summary>
+    public Action? OnFenced { get; set; }
 
     /// <summary>The lease was lost: another agent serves the host.</summary>
-    public void Fence() => IsFenced = true;
+    public void Fence()
+    {
+        if (Interlocked.Exchange(ref _fenced, 1) == 0) OnFenced?.Invoke();
+    }
 
     /// <summary>
     /// Whether the kernel may be touched now: to be asked right before each operation, with nothing awaited in between. Without a
@@ -92,7 +99,7 @@ public sealed class MountJournal(
                 break;
             case AppendResult.StaleEpoch stale:
                 if (!IsFenced) logger.Fenced(agent.Host, stale.CurrentEpoch, agent.Epoch);
-                IsFenced = true;
+                Fence();
                 break;
         }
         return result;
@@ -109,6 +116,7 @@ public sealed class MountJournal(
         var delayMs = RetryDelayMinMs;
         for (var reload = false; ; reload = true)
         {
+            if (IsFenced) return null;
             try
             {
                 using var turn = await EnterAsync(state.Mountpoint);

@@ -81,7 +81,7 @@ public sealed class MountOperator(
     /// </summary>
     public async Task SweepAsync(MountState state)
     {
-        if (_stopping || !journal.MayAct || state.Phase != Phase.Absent || state.OwnedDirectories.IsEmpty) return;
+        if (_stopping || !journal.MayAct || state.IsBehind || state.Phase != Phase.Absent || state.OwnedDirectories.IsEmpty) return;
         await host.UnmountAsync(
             new UnmountOrder(state.Mountpoint, UnmountOrder.NoMount, UnmountMode.Normal, state.OwnedDirectories), CancellationToken.None);
     }
@@ -159,7 +159,7 @@ public sealed class MountOperator(
     private async Task<bool> UnmountAsync(MountState state, AppendOrigin origin)
     {
         var below = live.DescendantsOf(state.Mountpoint).Where(IsInKernel).ToList();
-        if (below.FirstOrDefault(child => !child.Attachments.IsEmpty) is { } inUse)
+        if (below.FirstOrDefault(child => !child.Attachments.IsEmpty || child.IsBehind) is { } inUse)
         {
             var error = KernelError.Of(
                 OperationKind.Unmount, "EBUSY",
@@ -360,7 +360,8 @@ public sealed class MountOperator(
     private static bool StillWants(MountState newest, MountState tried) =>
         MountFlow.NextAction(newest).Kind == ActionKind.Mount && newest.Generation == tried.Generation;
 
-    private static bool IsInKernel(MountState state) => state.Kernel is not null || state.Operation is not null;
+    /// <summary>Where the ledger is behind nobody knows, so there may be one.</summary>
+    private static bool IsInKernel(MountState state) => state.Kernel is not null || state.Operation is not null || state.IsBehind;
 
     /// <summary>An ancestor that is neither there for good nor gone for good.</summary>
     private static bool MustComeFirst(MountState ancestor) => ancestor.Phase is not (Phase.Mounted or Phase.Absent);

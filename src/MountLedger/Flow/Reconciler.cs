@@ -7,7 +7,11 @@ namespace MountLedger;
 /// What the comparison at start found. <paramref name="Suspects"/>: mountpoints where ledger and kernel seem to differ, parents first;
 /// each is looked at before anything is done there.
 /// </summary>
-public sealed record ReconcileReport(int Mountpoints, int Mounts, int Missing, int Foreign, int Unsettled, IReadOnlyList<string> Suspects);
+public sealed record ReconcileReport(int Mountpoints, int Mounts, int Missing, int Foreign, int Unsettled, IReadOnlyList<string> Suspects)
+{
+    /// <summary>The mountpoints that will be mounted again, with the mount that the ledger knew last.</summary>
+    public IReadOnlyDictionary<string, KernelMount?> ToRepair { get; init; } = new Dictionary<string, KernelMount?>();
+}
 
 /// <summary>
 /// Compares all that the ledger wants with all that the kernel has, at start and before anything is touched. It records and repairs
@@ -29,6 +33,7 @@ public sealed class Reconciler(
 
         var (missing, unsettled) = (0, 0);
         var suspects = new List<string>();
+        var toRepair = new Dictionary<string, KernelMount?>(StringComparer.Ordinal);
         var present = live.Present();
         foreach (var state in present)
         {
@@ -38,6 +43,8 @@ public sealed class Reconciler(
                 continue;
             }
             var changes = DriftRules.Compare(state, table.SightOf(state, host.Identity), host.Identity, check.MayBeForeign(state.Mountpoint));
+            var isMissing = state.Drift.ContainsKey(DriftKind.Missing) || changes.Any(change => change is MountEvent.DriftDetected { Kind: DriftKind.Missing });
+            if (isMissing && !state.IsBehind && !state.RepairPaused && !state.Attachments.IsEmpty) toRepair[state.Mountpoint] = state.Kernel;
             if (changes.IsEmpty && !state.Drift.ContainsKey(DriftKind.ShadowedData)) continue;
             missing += changes.Any(change => change is MountEvent.DriftDetected { Kind: DriftKind.Missing }) ? 1 : 0;
             suspects.Add(state.Mountpoint);
@@ -47,7 +54,10 @@ public sealed class Reconciler(
             .Select(mount => mount.Path).Distinct(StringComparer.Ordinal).Take(ForeignRecordedMax).ToList();
 
         var report = new ReconcileReport(
-            present.Count, table.Mounts.Length, missing, strangers.Count, unsettled, [.. suspects, .. strangers]);
+            present.Count, table.Mounts.Length, missing, strangers.Count, unsettled, [.. suspects, .. strangers])
+        {
+            ToRepair = toRepair,
+        };
         logger.Reconciled(
             report.Mountpoints, report.Mounts, (long)time.GetElapsedTime(started).TotalMilliseconds, missing, report.Foreign, unsettled);
         return report;

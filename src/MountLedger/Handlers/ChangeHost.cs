@@ -27,15 +27,9 @@ public sealed class ChangeHostHandler(NodeAccess access, InputPolicy policy)
         if (errors.Count > 0) return new HostResult.Invalid(errors);
 
         cancellationToken.ThrowIfCancellationRequested();
-        if (access.Node is not { } node) return new HostResult.Unavailable(access.NotServing);
-        try
-        {
-            return new HostResult.Done(await node.HandleAsync(
-                new HostCommand(access.NewCommandId(), command.Actor, policy.Host, command.Up, command.Reason)));
-        }
-        catch (LedgerUnavailableException e)
-        {
-            return new HostResult.Unavailable(e.Message);
-        }
+        return await access.RunAsync<HostResult>(
+            async node => new HostResult.Done(await node.HandleAsync(
+                new HostCommand(access.NewCommandId(), command.Actor, policy.Host, command.Up, command.Reason))),
+            static why => new HostResult.Unavailable(why));
     }
 }

@@ -34,19 +34,36 @@ public sealed class NodeAccess(Func<string> newCommandId) : IDisposable
 
     public void Dispose() => _waits.Dispose();
 
-    /// <summary>Runs a command; an absent node or ledger is a value. The token that the command gets ends its waiting, nothing else.</summary>
+    /// <summary>Whether the ledger answers.</summary>
+    public LedgerPresence Ledger { get; } = new();
+
+    /// <summary>
+    /// Runs a command; an absent node or ledger is a value, at once also when the ledger goes away meanwhile. The token that the command gets ends its
+    /// waiting, nothing else.
+    /// </summary>
     public async Task<CommandResult> RunAsync(
         Func<HostNode, string, CancellationToken, Task<CommandResult>> command, CancellationToken cancellationToken)
     {
-        if (_node is not { } node) return new CommandResult.Unavailable(_notServing);
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _waits.Token);
+        var either = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _waits.Token);
+        return await RunAsync<CommandResult>(
+            async node =>
+            {
+                using (either) return await command(node, newCommandId(), either.Token);
+            },
+            static why => new CommandResult.Unavailable(why));
+    }
+
+    /// <summary>The same for any kind of result.</summary>
+    public async Task<T> RunAsync<T>(Func<HostNode, Task<T>> command, Func<string, T> unavailable)
+    {
+        if (_node is not { } node) return unavailable(_notServing);
         try
         {
-            return await command(node, newCommandId(), either.Token);
+            return await Ledger.WhilePresentAsync(() => command(node));
         }
         catch (LedgerUnavailableException e)
         {
-            return new CommandResult.Unavailable(e.Message);
+            return unavailable(e.Message);
         }
     }
 }

@@ -5,8 +5,12 @@ namespace MountLedger;
 /// <summary>Pause the automatic repair of a mountpoint while an operator works on it, or resume it.</summary>
 public sealed record PauseRepair(string Actor, string? Host, string? Mountpoint, bool Paused, string? Reason);
 
-/// <summary>Repair what differs between ledger and kernel, also what is never repaired unasked; of one mountpoint, or of all.</summary>
-public sealed record Reconcile(string Actor, string? Host, string? Mountpoint, bool DryRun);
+/// <summary>
+/// Repair what differs between ledger and kernel, also what is never repaired unasked; of one mountpoint, or of all. With
+/// <paramref name="LedgerBehind"/> instead: decide, where the ledger is behind, which side is right, for a <paramref name="Reason"/> that is recorded.
+/// </summary>
+public sealed record Reconcile(
+    string Actor, string? Host, string? Mountpoint, bool DryRun, BehindChoice? LedgerBehind = null, string? Reason = null);
 
 /// <summary>Remove the attachments of all consumers that are not in the list and are older than it.</summary>
 public sealed record SyncConsumers(string Actor, string? Host, ImmutableArray<string>? Consumers, string? AsOf, bool DryRun);
@@ -56,7 +60,15 @@ public sealed class RepairHandler(NodeAccess access, InputPolicy policy, TimePro
     {
         var errors = Common(command.Actor, command.Host);
         var path = command.Mountpoint is null ? null : InputRules.MountpointPath("mountpoint", command.Mountpoint, policy, errors);
+        if (command.Reason is not null && InputRules.Reason("reason", command.Reason, errors) is not null && command.LedgerBehind is null)
+            errors.Add("reason", "only-with-ledger-behind", command.Reason, "leave it out: only the decision about a ledger that is behind has a reason");
         if (errors.Count > 0) return new RepairAnswer.Invalid(errors);
+        if (command.LedgerBehind is { } choice)
+        {
+            return await RunAsync(async node => new RepairAnswer.Reconciled(command.DryRun
+                ? node.Behind.Plan(path, choice)
+                : await node.Behind.RunAsync(path, choice, command.Reason, command.Actor, access.NewCommandId(), cancellationToken)), cancellationToken);
+        }
         return await RunAsync(async node => new RepairAnswer.Reconciled(command.DryRun
             ? node.Repairs.Plan(path)
             : await node.Repairs.RunAsync(path, command.Actor, access.NewCommandId(), WaitEach, time, cancellationToken)), cancellationToken);
@@ -99,14 +111,6 @@ public sealed class RepairHandler(NodeAccess access, InputPolicy policy, TimePro
     private async Task<RepairAnswer> RunAsync(Func<HostNode, Task<RepairAnswer>> command, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        if (access.Node is not { } node) return new RepairAnswer.Unavailable(access.NotServing);
-        try
-        {
-            return await command(node);
-        }
-        catch (LedgerUnavailableException e)
-        {
-            return new RepairAnswer.Unavailable(e.Message);
-        }
+        return await access.RunAsync(command, static why => new RepairAnswer.Unavailable(why));
     }
 }

@@ -19,6 +19,9 @@ public record MountpointView
     public required KernelView? Kernel { get; init; }
     public required ErrorView? Error { get; init; }
     public required DateTimeOffset? UpdatedAt { get; init; }
+
+    /// <inheritdoc cref="ListOf{T}.AsOf"/>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] public DateTimeOffset? AsOf { get; init; }
 }
 
 /// <summary>What <c>mount</c> and <c>unmount</c> print: the mountpoint, with what came of the request.</summary>
@@ -43,7 +46,17 @@ public sealed record EventView(
 /// <summary>A host: whether it is the one that the answering agent serves, whether an operator took it down, and who serves it.</summary>
 public sealed record HostView(
     string Host, bool Own, bool Up, string? DownReason, string? DownBy, DateTimeOffset? DownSince, AgentView? Agent,
-    int Mountpoints, int Attachments);
+    int Mountpoints, int Attachments)
+{
+    /// <summary>How many mountpoints await an operator's decision because the ledger is older than what the agent has recorded; left out when none does.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] public int LedgerBehind { get; init; }
+
+    /// <summary>What the agent repairs since its start; left out when there was nothing to repair, and of other hosts.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] public RepairProgressView? Repair { get; init; }
+}
+
+/// <summary>How far the repair of what was missing at the agent's start has come. Of <see cref="ToRepair"/>, <see cref="Done"/> hold again and <see cref="Failed"/> are tried again later.</summary>
+public sealed record RepairProgressView(int ToRepair, int Done, int Failed);
 
 public sealed record AgentView(
     string Id, long Epoch, string BootId, string Kernel, string Version, DateTimeOffset StartedAt);
@@ -63,7 +76,14 @@ public sealed record SyncView(
 
 public sealed record SyncedAttachmentView(string Mountpoint, string Volume, string Consumer, DateTimeOffset Since);
 
-public sealed record ListOf<T>(ImmutableArray<T> Items, string? Next);
+/// <summary>
+/// A part of a list. <see cref="AsOf"/>: the ledger is away, and this is what the agent remembers; until then the two were known to agree. Left out when the
+/// ledger itself was asked.
+/// </summary>
+public sealed record ListOf<T>(ImmutableArray<T> Items, string? Next)
+{
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] public DateTimeOffset? AsOf { get; init; }
+}
 
 /// <summary><c>POST /v1/mounts</c>.</summary>
 public sealed record MountRequest(
@@ -80,8 +100,11 @@ public sealed record RemountRequest(string? Host, string? Mountpoint, ImmutableA
 /// <summary><c>POST /v1/hosts/{host}/up|down</c>.</summary>
 public sealed record HostChangeRequest(string? Reason);
 
-/// <summary><c>POST /v1/reconcile</c>: of one mountpoint, or of all.</summary>
-public sealed record ReconcileRequest(string? Host, string? Mountpoint, bool? DryRun);
+/// <summary>
+/// <c>POST /v1/reconcile</c>: of one mountpoint, or of all. With <paramref name="LedgerBehind"/> nothing is repaired: it decides which side is right
+/// where the ledger is behind.
+/// </summary>
+public sealed record ReconcileRequest(string? Host, string? Mountpoint, bool? DryRun, BehindChoice? LedgerBehind = null, string? Reason = null);
 
 /// <summary><c>POST /v1/pause</c> and <c>POST /v1/resume</c> (which takes no reason).</summary>
 public sealed record RepairRequest(string? Host, string? Mountpoint, string? Reason);
@@ -118,7 +141,8 @@ public sealed record Problem
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
     AllowDuplicateProperties = false,
-    Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>), typeof(KebabCase<DriftKind>)])]
+    Converters = [typeof(KebabCase<OnFailure>), typeof(KebabCase<UnmountMode>), typeof(KebabCase<Phase>), typeof(KebabCase<OperationKind>), typeof(KebabCase<DriftKind>),
+        typeof(KebabCase<BehindChoice>)])]
 [JsonSerializable(typeof(MountRequest))]
 [JsonSerializable(typeof(UnmountRequest))]
 [JsonSerializable(typeof(RemountRequest))]

@@ -1,0 +1,106 @@
+using Npgsql;
+
+namespace MountLedger.Postgres;
+
+/// <summary>
+/// Asks the server again and again, on a connection of its own, whether it answers and takes records; so that callers are told at once when it does not,
+/// instead of each of them waiting for a timeout.
+/// </summary>
+public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence, TimeProvider time)
+{
+    /// <summary>Between an answer and the next question.</summary>
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>A wait for an answer is counted in these: when this process itself gets no time, none of them passes.</summary>
+    private static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(50);
+
+    /// <summary>So many beats without any answer, to this question or anybody's, and the server counts as away.</summary>
+    private const int BeatsMax = 15;
+
+    private const int CommandTimeoutSeconds = 2;
+
+    /// <summary>More than a page of the table has room for beside another row, and it does not compress: a full disk shows.</summary>
+    private const string TryToWrite =
+        """
+        begin;
+        insert into mountledger.request (host, key, actor, body_hash, answer)
+        select '', gen_random_uuid()::text, '', '', (select string_agg(gen_random_uuid()::text, '') from generate_series(1, 200) where g.n = g.n)
+        from generate_series(1, 4) as g (n);
+        rollback
+        """;
+
+    /// <summary>Asks until it is cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        NpgsqlConnection? connection = null;
+        try
+        {
+            while (true)
+            {
+                var answers = database.Answers;
+                var attempt = AskAsync(connection, cancellationToken);
+                for (var beat = 0; !attempt.IsCompleted && (beat < BeatsMax || database.Answers != answers); beat++)
+                {
+                    if (database.Answers != answers) (answers, beat) = (database.Answers, 0);
+                    await Task.WhenAny(attempt, Task.Delay(Beat, time, cancellationToken));
+                    cancellationToken.ThrowIfCancellationRequested();
+                }
+                if (!attempt.IsCompleted) presence.Gone($"{database.Description} is unavailable: it does not answer");
+                var (next, failure) = await attempt;
+                connection = next;
+                // A server that takes no further connection serves those that it has.
+                if (failure is PostgresException { SqlState: ['5', '3', ..] }) presence.Answers(time.GetUtcNow(), unwritable: null);
+                else if (failure is not null) presence.Gone($"{database.Description} is unavailable: {failure.Message}");
+                await Task.Delay(Pause, time, cancellationToken);
+            }
+        }
+        finally
+        {
+            if (connection is not null) await connection.DisposeAsync();
+        }
+    }
+
+    /// <returns>The connection to ask on next, and why there was no answer.</returns>
+    private async Task<(NpgsqlConnection? Connection, Exception? Failure)> AskAsync(NpgsqlConnection? connection, CancellationToken cancellationToken)
+    {
+        try
+        {
+            connection ??= await database.OpenDedicatedAsync(CommandTimeoutSeconds, cancellationToken);
+            await using var command = new NpgsqlCommand("select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean", connection);
+            var isReadOnly = (bool)(await command.ExecuteScalarAsync(cancellationToken))!;
+            presence.Answers(time.GetUtcNow(), await UnwritableAsync(connection, isReadOnly, cancellationToken));
+            return (connection, null);
+        }
+        catch (Exception failure) when (LedgerDatabase.IsUnavailable(failure, cancellationToken))
+        {
+            if (connection is not null) await connection.DisposeAsync();
+            return (null, failure);
+        }
+    }
+
+    private async Task<string?> UnwritableAsync(NpgsqlConnection connection, bool isReadOnly, CancellationToken cancellationToken)
+    {
+        if (isReadOnly) return $"{database.Description} is read-only";
+        if (database.AppendFailure is not { } appendFailure) return null;
+        try
+        {
+            // What it took is another connection.
+            if (appendFailure is PostgresException { SqlState: PostgresErrorCodes.TooManyConnections })
+                await (await database.OpenDedicatedAsync(CommandTimeoutSeconds, cancellationToken)).DisposeAsync();
+            await using var command = new NpgsqlCommand(TryToWrite, connection);
+            await command.ExecuteNonQueryAsync(cancellationToken);
+            database.AppendFailure = null;
+            return null;
+        }
+        catch (PostgresException failure) when (failure.SqlState == PostgresErrorCodes.TooManyConnections)
+        {
+            return $"{database.Description} takes no records: {failure.MessageText}";
+        }
+        catch (PostgresException failure) when (failure.InvariantSeverity == "ERROR")
+        {
+            await using var undo = new NpgsqlCommand("rollback", connection);
+            await undo.ExecuteNonQueryAsync(cancellationToken);
+            return $"{database.Description} takes no records: {failure.Message}";
+        }
+    }
+}

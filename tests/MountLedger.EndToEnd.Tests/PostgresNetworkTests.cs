@@ -1,0 +1,136 @@
+using System.Diagnostics;
+using Npgsql;
+
+namespace MountLedger.EndToEnd;
+
+/// <summary>
+/// The network between agent and PostgreSQL is cut in the middle of an append, is slow, or falls silent. Whatever the fate of that append was, the next answer
+/// fits it, also when it would be committed after that answer.
+/// </summary>
+public sealed class PostgresNetworkTests
+{
+    [RootTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_detach_whose_answer_was_lost_does_not_take_away_who_attaches_next(bool delivered)
+    {
+        await using var ledger = await OwnPostgres.StartAsync();
+        await using var network = new PostgresProxy(ledger.ConnectionString);
+        await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
+        agent.Postgres = network.ConnectionString;
+        for (var round = 0; round < 5; round++)
+        {
+            Assert.Equal(200, (await agent.MountAsync("a", "c")).Status);
+            var cut = network.CutAt("attachment_removed", delivered);
+            var lost = await agent.UnmountAsync("a", "c");
+            Assert.True(lost.Status == 503, $"{lost}\n{agent.Log}");
+            await cut.Done;
+
+            // The same consumer wants it again. Attached already, nothing is appended, so no version protects this answer.
+            var mounted = await agent.MountAsync("a", "c");
+            if (!delivered) await cut.ReleaseAsync();
+            Assert.True(mounted is { Status: 200, Phase: "mounted" }, $"{mounted}\n{agent.Log}");
+            await Task.Delay(200);
+            Assert.Equal("mounted", (await agent.StatusAsync("a")).Phase);
+            Assert.Single(TestHost.MountsAt(agent.PathOf("a")));
+        }
+    }
+
+    [RootFact]
+    public async Task An_append_that_waits_for_a_lock_when_its_connection_is_lost_is_not_committed_behind_an_answer()
+    {
+        await using var ledger = await OwnPostgres.StartAsync();
+        await using var network = new PostgresProxy(ledger.ConnectionString);
+        await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
+        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
+        Task<Answer> again;
+        await using (var connection = new NpgsqlConnection(ledger.ConnectionString + ";Pooling=false"))
+        {
+            await connection.OpenAsync();
+            await using var transaction = await connection.BeginTransactionAsync();
+            // Writers wait, readers do not.
+            await using var command = new NpgsqlCommand("lock table mountledger.mt_events in share mode", connection, transaction);
+            await command.ExecuteNonQueryAsync();
+            var cut = network.CutAt("attachment_removed", deliver: true);
+            Assert.Equal(503, (await agent.UnmountAsync("a", "c")).Status);
+            await cut.Done;
+            again = agent.MountAsync("a", "c");
+            await Task.WhenAny(again, Task.Delay(2000));
+            await transaction.CommitAsync();
+        }
+        Assert.Equal(200, (await again).Status);
+        await Task.Delay(500);
+        Assert.Equal("mounted", (await agent.StatusAsync("a")).Phase);
+        Assert.Equal(1, (await agent.StatusAsync("a")).Json.GetProperty("attachments").GetArrayLength());
+        Assert.Single(TestHost.MountsAt(agent.PathOf("a")));
+    }
+
+    [RootTheory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_request_whose_answer_was_lost_is_repeated_by_its_key_and_done_once(bool delivered)
+    {
+        await using var ledger = await OwnPostgres.StartAsync();
+        await using var network = new PostgresProxy(ledger.ConnectionString);
+        await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
+        agent.Postgres = network.ConnectionString;
+        await agent.MountAsync("warm", "c");
+        for (var round = 0; round < 3; round++)
+        {
+            var key = ("Idempotency-Key", $"key-{round}");
+            var cut = network.CutAt("attachment_added", delivered);
+            Assert.Equal(503, (await agent.MountAsync($"n{round}", "c", headers: key)).Status);
+            var repeated = await agent.MountAsync($"n{round}", "c", headers: key);
+            if (!delivered) await cut.ReleaseAsync();
+            Assert.True(repeated is { Status: 200, Outcome: "mounted" }, $"{repeated}\n{agent.Log}");
+            Assert.Equal(repeated.Text, (await agent.MountAsync($"n{round}", "c", headers: key)).Text);
+            Assert.Single(TestHost.MountsAt(agent.PathOf($"n{round}")));
+            Assert.Single(await agent.EventsAsync($"n{round}"), type => type == "mount_requested");
+        }
+    }
+
+    [RootFact]
+    public async Task A_slow_network_makes_commands_slow_and_nothing_else()
+    {
+        await using var ledger = await OwnPostgres.StartAsync();
+        await using var network = new PostgresProxy(ledger.ConnectionString);
+        await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
+        agent.Postgres = network.ConnectionString;
+        await agent.MountAsync("warm", "c");
+        network.Delay(100);
+        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
+        var all = await Task.WhenAll(Enumerable.Range(0, 8).Select(number => agent.MountAsync($"n{number}", "c")));
+        Assert.All(all, answer => Assert.Equal("mounted", answer.Outcome));
+        Assert.Equal("unmounted", (await agent.UnmountAsync("a", "c")).Outcome);
+        Assert.Equal(200, (await agent.ReadyAsync()).Status);
+    }
+
+    [RootFact]
+    public async Task A_network_that_falls_silent_is_told_at_once_and_comes_back_by_itself()
+    {
+        await using var ledger = await OwnPostgres.StartAsync();
+        await using var network = new PostgresProxy(ledger.ConnectionString);
+        await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
+        agent.Postgres = network.ConnectionString;
+        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
+        network.FallSilent();
+        var clock = Stopwatch.StartNew();
+        var refused = await agent.UnmountAsync("a", "c");
+        Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 4);
+        clock.Restart();
+        Assert.Equal(503, (await agent.MountAsync("b", "c")).Status);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 1);
+        var status = await agent.StatusAsync("a");
+        Assert.Equal((200, "mounted"), (status.Status, status.Phase));
+        Assert.True(status.Json.TryGetProperty("asOf", out _));
+
+        network.Speak();
+        await agent.UntilReadyAsync();
+        var mounted = await agent.MountAsync("a", "c");
+        Assert.True(mounted.Status == 200, $"{mounted}\n{agent.Log}");
+        await Task.Delay(500);
+        Assert.Equal("mounted", (await agent.StatusAsync("a")).Phase);
+        Assert.Single(TestHost.MountsAt(agent.PathOf("a")));
+    }
+}

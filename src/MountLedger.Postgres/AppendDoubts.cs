@@ -28,12 +28,14 @@ internal sealed class AppendDoubts
     private const int TerminateMaxMs = 400;
     private const int AttemptsMax = 2;
 
-    // In one statement, so that nobody who got the same pid is meant. What cannot be ended in time is counted.
+    // In one statement, so that nobody who got the same pid is meant; materialized, because the condition of a join may be asked last, and then everybody
+    // would be ended. What cannot be ended in time is counted.
     private static readonly string Statement =
         $"""
-        select count(*) from unnest($1, $2) as d (pid, started)
-        join pg_stat_activity a on a.pid = d.pid and a.backend_start::text = d.started
-        where not pg_terminate_backend(a.pid, {TerminateMaxMs})
+        with doubtful as materialized (
+          select a.pid from unnest($1, $2) as d (pid, started)
+          join pg_stat_activity a on a.pid = d.pid and a.backend_start::text = d.started)
+        select count(*) from doubtful where not pg_terminate_backend(pid, {TerminateMaxMs})
         """;
 
     private readonly ConcurrentDictionary<ServerProcess, bool> processes = new();

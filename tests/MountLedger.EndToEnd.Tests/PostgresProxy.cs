@@ -147,7 +147,7 @@ public sealed class PostgresProxy : IAsyncDisposable
             {
                 await server.SendAsync(held);
             }
-            catch (SocketException)
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
                 // Its process is gone.
             }

@@ -61,7 +61,8 @@ public sealed class LedgerPresence
     public async Task<T> WhilePresentAsync<T>(Func<Task<T>> work)
     {
         if (_why is { } already) throw new LedgerUnavailableException(already);
-        var task = work();
+        // Not on this thread: an append may hold its own for as long as it takes, and this one has to answer before.
+        var task = Task.Run(work);
         if (!task.IsCompleted && await Task.WhenAny(task, WhenAway) != task)
         {
             _ = task.ContinueWith(static left => _ = left.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);

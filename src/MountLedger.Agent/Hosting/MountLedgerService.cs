@@ -129,18 +129,23 @@ public sealed class MountLedgerService(
         var identity = KernelIdentityReader.Read();
         _lock = TakeLock(identity);
 
+        KillPoint.Reached("start-locked");
         // 2. The ledger, at the schema of this program.
         access.Close("the agent is starting: it waits for its ledger");
         var database = await OpenLedgerAsync(cancellationToken);
 
+        KillPoint.Reached("start-ledger-open");
         // 3. The lease, with an epoch that neither the ledger nor this machine has seen before.
         var (agent, lease) = await TakeLeaseAsync(database, identity, version, cancellationToken);
         _logger.LedgerReady(database.Description, agent.Epoch);
 
+        KillPoint.Reached("start-recorded");
         // 4. Workers of earlier lives are dead before anything is believed of the mount table.
         _host = new WorkerMountHost(workerOptions);
         await _host.KillEarlierWorkersAsync(cancellationToken);
+        KillPoint.Reached("start-workers-killed");
         await _host.StartAsync(cancellationToken);
+        KillPoint.Reached("start-worker-ready");
 
         // 5. Compare, then open.
         access.Close("the agent is starting: it compares the ledger with the mount table");
@@ -162,6 +167,7 @@ public sealed class MountLedgerService(
         _upkeep.Add(KeepUpAsync(() => ListenAsync(node, database)));
         _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
         _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(store)));
+        KillPoint.Reached("start-before-open");
         access.Open(_node);
         _logger.Open(settings.Socket, (long)Stopwatch.GetElapsedTime(started).TotalMilliseconds);
     }
@@ -215,7 +221,9 @@ public sealed class MountLedgerService(
         }
         var epoch = ((LeaseResult.Taken)result).Epoch;
         _hasLease = true;
+        KillPoint.Reached("start-lease-taken");
         memory.WriteEpoch(epoch);
+        KillPoint.Reached("start-epoch-kept");
         var ttl = TimeSpan.FromSeconds(settings.LeaseSeconds);
         var lease = new AgentLease(
             time, ttl, async () => await new HostLease(database).RenewAsync(settings.Host!, epoch, _agentId, ttl, CancellationToken.None));

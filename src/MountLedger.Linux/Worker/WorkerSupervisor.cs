@@ -277,6 +277,9 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
     private static List<string> CleanEnvironment()
     {
         string[] kept = ["PATH", "LANG", "TZ", "HOME", "TMPDIR"];
+#if KILL_POINTS
+        kept = [.. kept, KillPointSetting.Variable];
+#endif
         var environment = new List<string> { "DOTNET_EnableDiagnostics=0" };
         foreach (System.Collections.DictionaryEntry pair in Environment.GetEnvironmentVariables())
         {

@@ -20,9 +20,10 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
     public int Events => _histories.Values.Sum(history => history.Events);
 
     /// <summary>Waits until the ledger wants nothing that the kernel has not; a storm that never comes to rest is a violation.</summary>
-    public async Task RestAsync()
+    public async Task RestAsync(TimeSpan slowMin, Action<string> say)
     {
-        var until = DateTime.UtcNow + RestMax;
+        var (began, isTold) = (DateTime.UtcNow, false);
+        var until = began + RestMax;
         var last = "";
         while (DateTime.UtcNow < until)
         {
@@ -38,6 +39,11 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
             catch (LedgerUnavailableException e)
             {
                 last = e.Message;
+            }
+            if (!isTold && DateTime.UtcNow - began > slowMin)
+            {
+                isTold = true;
+                say($"  no rest after {slowMin.TotalSeconds} s: {last}");
             }
             await Task.Delay(50);
         }

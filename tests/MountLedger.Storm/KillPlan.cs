@@ -29,13 +29,13 @@ internal static class KillPlan
     [
         .. Of(Occasion.Always,
             "request-new", "request-looked", "request-prepared", "request-decided", "request-recorded",
-            "before-prepare", "after-prepare", "before-attach", "after-attach", "before-unmount", "after-unmount", "before-remount", "after-remount",
+            "before-attach", "after-attach", "before-unmount", "after-unmount", "before-remount", "after-remount",
             "before-answer-kept", "after-answer-kept", "drift-looked",
             "worker-before-make", "worker-made", "worker-directories-made", "worker-attached", "worker-read-back",
             "worker-before-unmount", "worker-unmounted", "worker-directories-removed", "worker-filesystem-told", "worker-remounted",
-            "worker-before-helper", "worker-helper-done", "worker-helper-taken"),
+            "worker-before-helper", "worker-helper-done", "worker-helper-taken", "before-prepare", "after-prepare"),
         .. Appends(Occasion.Always, "MountStarted", "Mounted", "AttachmentAdded", "AttachmentRemoved", "UnmountStarted", "Unmounted",
-            "RemountStarted", "Remounted", "DriftDetected", "MountRequested"),
+            "RemountStarted", "Remounted", "DriftDetected"),
         .. Of(Occasion.Start,
             "start-locked", "start-ledger-open", "start-lease-taken", "start-epoch-kept", "start-recorded", "start-workers-killed",
             "start-worker-ready", "start-loaded", "start-listed", "start-compared", "start-acting", "start-before-open"),
@@ -53,7 +53,7 @@ internal static class KillPlan
             foreach (var ((point, occasion), victim) in pairs)
             {
                 // What goes on all the time is struck early and late; a start passes each point once.
-                yield return new Blow(point, occasion, occasion == Occasion.Always ? random.Next(1, 6) : 1, victim);
+                yield return new Blow(point, occasion, occasion == Occasion.Always ? random.Next(1, 4) : 1, victim);
                 if (random.Next(2) == 0) yield return new Blow(null, Occasion.Always, 1, (Victim)random.Next(Enum.GetValues<Victim>().Length));
             }
         }

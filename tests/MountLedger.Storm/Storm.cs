@@ -21,7 +21,8 @@ internal sealed class Storm
     private const int Clients = 12;
     private const int PairsBetween = 12;
     private const int WholeEvery = 25;
-    private static readonly TimeSpan HeldMax = TimeSpan.FromSeconds(6);
+    private static readonly TimeSpan SlowMin = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan HeldMax = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan ServingMax = TimeSpan.FromSeconds(90);
     private static readonly TimeSpan WorkMax = TimeSpan.FromSeconds(90);
 
@@ -81,15 +82,10 @@ internal sealed class Storm
             foreach (var blow in KillPlan.Blows(_random))
             {
                 if (_kills >= kills || _tally.Violations.Count > 0) break;
-                var t0 = Stopwatch.GetTimestamp();
                 await StrikeAsync(blow);
-                var t1 = Stopwatch.GetTimestamp();
                 await ServeAsync();
-                var t2 = Stopwatch.GetTimestamp();
                 await CheckAsync(whole: _kills % WholeEvery == 0 || _kills >= kills);
-                var t3 = Stopwatch.GetTimestamp();
                 await WorkAsync();
-                _say($"{blow} strike {Stopwatch.GetElapsedTime(t0,t1).TotalSeconds:0.0} serve {Stopwatch.GetElapsedTime(t1,t2).TotalSeconds:0.0} check {Stopwatch.GetElapsedTime(t2,t3).TotalSeconds:0.0} work {Stopwatch.GetElapsedTime(t3).TotalSeconds:0.0}");
             }
         }
         finally
@@ -178,8 +174,11 @@ internal sealed class Storm
 
     private async Task CheckAsync(bool whole)
     {
-        await _gate.CloseAsync();
-        await _inspection.RestAsync();
+        var closed = _gate.CloseAsync();
+        if (await Task.WhenAny(closed, Task.Delay(SlowMin)) != closed)
+            _say($"  {SlowMin.TotalSeconds} s after the blow these are still at it: {string.Join("; ", _clients.Where(client => client.Current is not null).Select(client => $"{client.Name} {client.Current}"))}");
+        await closed;
+        await _inspection.RestAsync(SlowMin, _say);
         if (_tally.Violations.Count == 0) await _inspection.CheckAsync(_clients, whole);
         _gate.Open();
     }

@@ -31,8 +31,10 @@ internal sealed partial class StormAgent : IAsyncDisposable
         var process = AgentProcess.Create(postgres: null, environment =>
         {
             // A dead server of its own is noticed when the lease is to be renewed.
-            environment["MOUNTLEDGER_LEASE_SECONDS"] = "3";
+            environment["MOUNTLEDGER_LEASE_SECONDS"] = "2";
             environment["MOUNTLEDGER_POLL_SECONDS"] = "5";
+            // What the kernel tells must be noticed without it.
+            environment["MOUNTLEDGER_AUDIT_SECONDS"] = "600";
             environment["MOUNTLEDGER_KILL_POINT"] = armFile = Path.Combine(Path.GetTempPath(), $"mountledger-kill-{Environment.ProcessId}-{Guid.NewGuid():N}");
         });
         var agent = new StormAgent(process, armFile);

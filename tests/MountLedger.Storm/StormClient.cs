@@ -28,6 +28,9 @@ internal sealed class StormClient(string name, HttpClient http, IReadOnlyList<Pl
     /// <summary>Where it has been told that its mount holds, with the mount's unique id, and has not asked to leave since.</summary>
     public IReadOnlyDictionary<string, ulong?> Attached => _attached;
 
+    /// <summary>What it waits for, with the last that it heard of it; null: nothing.</summary>
+    public string? Current { get; private set; }
+
     /// <summary>Goes on until told to stop, and ends between two requests.</summary>
     public async Task RunAsync(PauseGate gate, CancellationToken stop)
     {
@@ -118,6 +121,7 @@ internal sealed class StormClient(string name, HttpClient http, IReadOnlyList<Pl
         var last = "";
         while (DateTime.UtcNow < until)
         {
+            Current ??= $"{route} {JsonSerializer.Serialize(body)}";
             try
             {
                 using var request = new HttpRequestMessage(HttpMethod.Post, route) { Content = JsonContent.Create(body) };
@@ -125,12 +129,17 @@ internal sealed class StormClient(string name, HttpClient http, IReadOnlyList<Pl
                 using var answer = await http.SendAsync(request);
                 last = await answer.Content.ReadAsStringAsync();
                 // Not settled yet, or nobody can say now: the same again.
-                if ((int)answer.StatusCode is not (202 or 503)) return ((int)answer.StatusCode, JsonDocument.Parse(last).RootElement);
+                if ((int)answer.StatusCode is not (202 or 503))
+                {
+                    Current = null;
+                    return ((int)answer.StatusCode, JsonDocument.Parse(last).RootElement);
+                }
             }
             catch (Exception e) when (e is HttpRequestException or TaskCanceledException or IOException)
             {
                 last = e.Message;
             }
+            Current = $"{route} {JsonSerializer.Serialize(body)}: {last}";
             tally.Repeated();
             await Task.Delay(RetryDelay);
         }

@@ -39,7 +39,7 @@ run_project() {
     # shellcheck disable=SC2086 # words are wanted
     timeout --kill-after=30 "${project_minutes_max}m" $wrap env TMPDIR="$run_dir" MOUNTLEDGER_TEST_RUN="$run_id" \
         ${wrap:+MOUNTLEDGER_TEST_NAMESPACE=1} \
-        dotnet test "$project" -c Release --no-build --nologo --results-directory "$dir" --logger "trx;LogFileName=results.trx" \
+        dotnet test "$project" --no-build --nologo --results-directory "$dir" --logger "trx;LogFileName=results.trx" \
         ${filter:+--filter "$filter"} --blame-hang-timeout "${hang_minutes_max}m" --blame-hang-dump-type none \
         </dev/null >"$dir/output.log" 2>&1 || status=$?
 

@@ -1,6 +1,10 @@
 using MountLedger.Agent;
 using MountLedger.Linux;
 
+#if KILL_POINTS
+KillPointSetting.Arm();
+#endif
+
 // mountledgerd is several programs in one file: the agent, which starts the others itself (the launcher, which has the capabilities, the
 // workers, what starts and stops its own PostgreSQL), and the rebuild of projections.
 return args switch

@@ -49,6 +49,9 @@ public sealed class AgentProcess : IAsyncDisposable
 
     public int Pid => _process!.Id;
 
+    /// <summary>It has ended, by whomever.</summary>
+    public bool HasExited => _process is null or { HasExited: true };
+
     public HttpClient Http => _http ?? throw new InvalidOperationException("the agent has not been started");
 
     /// <summary>Everything that all its lives have logged.</summary>
@@ -266,7 +269,7 @@ public sealed class AgentProcess : IAsyncDisposable
         _directory.Delete(recursive: true);
     }
 
-    private static HttpClient ClientOf(string socket) => new(new SocketsHttpHandler
+    public static HttpClient ClientOf(string socket) => new(new SocketsHttpHandler
     {
         ConnectCallback = async (_, token) =>
         {

@@ -127,6 +127,7 @@ public sealed class MountLedgerService(
         var identity = KernelIdentityReader.Read();
         _lock = TakeLock(identity);
 
+        KillPoint.Reached("start-locked");
         // 2. The ledger, at the schema of this program.
         access.Close("the agent is starting: it waits for its ledger");
         var database = await OpenLedgerAsync(cancellationToken);

@@ -40,6 +40,7 @@ internal sealed class Serving(
     /// <exception cref="LedgerUnavailableException">The ledger went away meanwhile.</exception>
     public async Task StartAsync(long started, CancellationToken cancellationToken)
     {
+        KillPoint.Reached("start-ledger-open");
         // 3. The lease, with an epoch that neither the ledger nor this machine has seen before.
         var memory = new LocalMemory(settings.StateDir);
         var (epochHere, epochThere) = (memory.ReadEpoch(), await new LedgerPast(database).ReadEpochAsync(settings.Host!, cancellationToken));
@@ -47,10 +48,13 @@ internal sealed class Serving(
         _logger.LedgerReady(database.Description, agent.Epoch);
         await CompareWithMemoryAsync(epochHere, epochThere, cancellationToken);
 
+        KillPoint.Reached("start-recorded");
         // 4. Workers of earlier lives are dead before anything is believed of the mount table.
         _host = new WorkerMountHost(workerOptions);
         await _host.KillEarlierWorkersAsync(cancellationToken);
+        KillPoint.Reached("start-workers-killed");
         await _host.StartAsync(cancellationToken);
+        KillPoint.Reached("start-worker-ready");
 
         // 5. Compare, then open.
         access.Close("the agent is starting: it compares the ledger with the mount table");
@@ -66,6 +70,7 @@ internal sealed class Serving(
         _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
         _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(ledger.Store)));
         _upkeep.Add(KeepUpAsync(() => Task.Run(KeepHeadsAsync)));
+        KillPoint.Reached("start-before-open");
         access.Open(node);
         _logger.Open(settings.Socket, (long)Stopwatch.GetElapsedTime(started).TotalMilliseconds);
     }
@@ -100,7 +105,7 @@ internal sealed class Serving(
     /// <summary>Lets go of everything, as it is: also what is left of a start that broke off.</summary>
     public async ValueTask DisposeAsync()
     {
-        _stop.Dispose();
+        await _stop.CancelAsync();
         if (Interlocked.Exchange(ref _node, null) is { } node) await node.DisposeAsync();
         if (Interlocked.Exchange(ref _host, null) is { } host) await host.DisposeAsync();
     }
@@ -124,7 +129,9 @@ internal sealed class Serving(
         }
         var epoch = ((LeaseResult.Taken)result).Epoch;
         HasLease = true;
+        KillPoint.Reached("start-lease-taken");
         memory.WriteEpoch(epoch);
+        KillPoint.Reached("start-epoch-kept");
         var lease = new AgentLease(
             time, ttl, async () => await new HostLease(database).RenewAsync(settings.Host!, epoch, agentId, ttl, CancellationToken.None));
         lease.Taken(asked);

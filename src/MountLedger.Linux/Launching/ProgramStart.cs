@@ -35,6 +35,9 @@ public static class ProgramStart
     private static List<string> CleanEnvironment()
     {
         string[] kept = ["PATH", "LANG", "TZ", "HOME", "TMPDIR"];
+#if KILL_POINTS
+        kept = [.. kept, KillPointSetting.Variable];
+#endif
         var environment = new List<string> { "DOTNET_EnableDiagnostics=0" };
         foreach (DictionaryEntry pair in Environment.GetEnvironmentVariables())
         {

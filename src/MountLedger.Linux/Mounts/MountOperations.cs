@@ -83,8 +83,10 @@ internal sealed class MountOperations(
 
             if (spec.FsType == "overlay")
                 SharedFilesystem.RefuseSharedLayers(plan, prepared.Values.Select(other => (other.Mountpoint, other.Plan)));
+            KillPoint.Reached("worker-before-make");
             var made = MadeFor(plan, mountpoint);
             prepared[token] = made;
+            KillPoint.Reached("worker-made");
             return new PrepareResult.Ready(new PreparedMount(token, mountpoint, spec, made.MountId, [.. reach.Missing]));
         }
         catch (KernelFailure failure)
@@ -109,6 +111,7 @@ internal sealed class MountOperations(
             try
             {
                 using var leaf = directories.Create(order.Mountpoint, created);
+                KillPoint.Reached("worker-directories-made");
                 var overEmpty = created.Contains(order.Mountpoint) || DirectoryEntries.Any(leaf) == false;
                 return new AttachResult.Attached(AttachTo(ours, leaf), [.. created], overEmpty);
             }
@@ -141,8 +144,11 @@ internal sealed class MountOperations(
         var tried = $"unmount {order.Mountpoint}";
         try
         {
+            KillPoint.Reached("worker-before-unmount");
             var unmounted = TakeAwayUnlessWeHoldIt(order);
+            KillPoint.Reached("worker-unmounted");
             var removed = directories.Remove(order.Mountpoint, order.DirectoriesToRemove);
+            KillPoint.Reached("worker-directories-removed");
             return unmounted ? new UnmountResult.Unmounted([.. removed]) : new UnmountResult.NotMounted([.. removed]);
         }
         catch (KernelFailure failure)
@@ -181,6 +187,7 @@ internal sealed class MountOperations(
         if (ours.Classic is { } classic) return classic.MountOnto(leaf, below, ours.Mountpoint);
         var mount = ours.Mount!;
         var errno = MountCalls.Attach(mount.Number, leaf.Number);
+        KillPoint.Reached("worker-attached");
         KernelFailure.ThrowIf(errno, errno == Errno.ENOSPC ? "move_mount: the limit fs.mount-max is reached" : "move_mount");
 
         // Two real directories can be swapped between look-up and attach, and a stranger can mount there in the same moment:
@@ -194,6 +201,7 @@ internal sealed class MountOperations(
         {
             throw new KernelFailure(unseen.Number, $"{unseen.Message}, and where it came to be is not known: {TakeBack(mount)}");
         }
+        KillPoint.Reached("worker-read-back");
         if (place is not { } now || (now.Point == ours.Mountpoint && now.IsOn(below))) return ours.MountId;
         throw new KernelFailure(
             Errno.ESTALE, now.Point != ours.Mountpoint

@@ -53,7 +53,9 @@ internal sealed class Remount(PathWalk walk)
         }
         try
         {
+            KillPoint.Reached("worker-filesystem-told");
             SetAttributes(root, after);
+            KillPoint.Reached("worker-remounted");
             ReadBack(order);
         }
         catch (KernelFailure)

@@ -46,7 +46,9 @@ internal sealed class HelperMount(HelperOptions options)
         try
         {
             var clock = Stopwatch.StartNew();
+            KillPoint.Reached("worker-before-helper");
             var end = HelperProcess.Run(command, options.Deadline, place.Note);
+            KillPoint.Reached("worker-helper-done");
             if (!end.InTime)
                 throw new KernelFailure(
                     Errno.ETIMEDOUT, $"{program} did not end within {options.Deadline.TotalSeconds:0.###} s and was killed{Said(command, end)}");
@@ -56,6 +58,7 @@ internal sealed class HelperMount(HelperOptions options)
             var mount = Take(place, plan, options.Deadline - clock.Elapsed)
                 ?? throw new KernelFailure(Errno.EIO, $"{program} ended with status 0 and mounted nothing{Said(command, end)}");
             done = true;
+            KillPoint.Reached("worker-helper-taken");
             return mount;
         }
         finally

@@ -36,6 +36,7 @@ public sealed class CommandHandler(
         if (command.Request is not { } request) return (await DecideAsync(command, patience.Token)).Result;
 
         if (await replay.FindAsync(command, request, patience.Token) is { } earlier) return earlier;
+        KillPoint.Reached("request-new");
         var (result, version) = await DecideAsync(command, patience.Token);
         return await replay.KeepAsync(command, request, result, version, patience.Token);
     }
@@ -176,6 +177,7 @@ public sealed class CommandHandler(
         {
             var seen = await host.ObserveAsync(mountpoint, mount.Spec, CancellationToken.None);
             decision = MountDecider.Decide(command, state, context with { Occupant = seen.Top });
+            KillPoint.Reached("request-looked");
         }
         if (decision is Decision.Reject rejected) return new Tried.Answered(new CommandResult.Rejected(rejected.Rejection, state));
         if (decision is Decision.Invalid) return null;
@@ -184,6 +186,7 @@ public sealed class CommandHandler(
         if (events.IsEmpty) return AlreadySo(command, state);
 
         var (start, prepared) = await BeginAsync(command, state, events);
+        KillPoint.Reached(prepared is null ? "request-decided" : "request-prepared");
         var result = await AppendOrDiscardAsync(command, state, start is null ? events : events.Add(start), prepared);
         if (result is not AppendResult.Appended appended) return NotAppended(result, state);
 
@@ -200,6 +203,7 @@ public sealed class CommandHandler(
             await host.DiscardAsync(prepared);
             throw;
         }
+        KillPoint.Reached("request-recorded");
         executor.Continue(pass, newest, start is not null, prepared, Cause(command, appended));
         return new Tried.HandedOver(newest, appended.Events[^1].Version) { AppendedVersion = appended.Events[^1].Version };
     }

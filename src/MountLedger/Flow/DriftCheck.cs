@@ -19,6 +19,7 @@ public sealed class DriftCheck(
         var hasEntries = state.Drift.ContainsKey(DriftKind.ShadowedData) && state.Kernel is null
             ? await host.HasEntriesAsync(state.Mountpoint, cancellationToken)
             : null;
+        KillPoint.Reached("drift-looked");
         ImmutableArray<MountEvent> recorded = [];
         var after = await journal.RecordOutcomeAsync(
             state,

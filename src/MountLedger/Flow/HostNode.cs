@@ -69,9 +69,11 @@ public sealed class HostNode : IAsyncDisposable
         // Watched before it is listed: what happens in between is told.
         var changes = Watch is null ? null : _host.WatchAsync(_stop.Token);
         var report = await Reconciler.RunAsync(cancellationToken);
+        KillPoint.Reached("start-compared");
         await Behind.MarkAsync(cancellationToken);
         _toRepair = report.ToRepair;
         Executor.Start();
+        KillPoint.Reached("start-acting");
         foreach (var mountpoint in report.Suspects) Executor.Examine(mountpoint);
         if (changes is not null) _watching = Watch!.RunAsync(changes, _stop.Token);
         return report;

@@ -35,8 +35,8 @@ public sealed class LiveStates
         lock (_lock)
         {
             if (_states.TryGetValue(state.Mountpoint, out var known) && known.Version > state.Version) return;
-            if (known?.Kernel?.MountId is { } before && before != state.Kernel?.MountId) _byMountId.Remove(before);
-            if (state.Kernel?.MountId is { } id) _byMountId[id] = state.Mountpoint;
+            foreach (var before in IdsOf(known)) _byMountId.Remove(before);
+            foreach (var id in IdsOf(state)) _byMountId[id] = state.Mountpoint;
             _states[state.Mountpoint] = state;
             _old.Remove(state.Mountpoint);
             if (IsPresent(state)) _present.Add(state.Mountpoint);
@@ -93,7 +93,10 @@ public sealed class LiveStates
         }
     }
 
-    /// <summary>The mountpoint whose mount has this unique id; null when it is none of ours.</summary>
+    /// <summary>
+    /// The mountpoint whose mount has this unique id, also while that is being mounted: it may be gone again before its outcome is recorded. Null
+    /// when it is none of ours.
+    /// </summary>
     public string? MountpointOf(ulong mountId)
     {
         lock (_lock) return _byMountId.GetValueOrDefault(mountId);
@@ -135,6 +138,12 @@ public sealed class LiveStates
     public (int Present, int Absent, int Waiters) Count()
     {
         lock (_lock) return (_present.Count, _states.Count - _present.Count, _waiters.Count);
+    }
+
+    private static IEnumerable<ulong> IdsOf(MountState? state)
+    {
+        if (state?.Kernel?.MountId is { } mounted) yield return mounted;
+        if (state?.Operation is { Kind: OperationKind.Mount, MountId: { } mounting }) yield return mounting;
     }
 
     private MountState? StateOrNull(string path) => _states.GetValueOrDefault(path);

@@ -79,7 +79,9 @@ public sealed class MountJournal(
         var began = time.GetTimestamp();
         try
         {
+            KillPoint.Reached($"before-append-{events[^1].GetType().Name}");
             result = await store.AppendAsync(batch, cancellationToken);
+            KillPoint.Reached($"after-append-{events[^1].GetType().Name}");
             OperationMeter.Appended(result, time.GetElapsedTime(began));
         }
         catch (Exception e) when (e is LedgerUnavailableException or OperationCanceledException)

@@ -119,6 +119,7 @@ public sealed class MountOperator(
         // To prepare one may run a helper or replay a journal.
         await journal.ConfirmLeaseAsync();
         if (!journal.MayAct) throw new LedgerUnavailableException(NotConfirmed); // Taken up again in a moment.
+        KillPoint.Reached("before-prepare");
         switch (await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, state.Spec!, CancellationToken.None)))
         {
             case PrepareResult.Failed failed:
@@ -138,6 +139,7 @@ public sealed class MountOperator(
 
             case PrepareResult.Ready { Mount: var prepared }:
                 MountState? started = null;
+                KillPoint.Reached("after-prepare");
                 try
                 {
                     if (!await StartAsync(state, Started(prepared, state.Generation), origin)) return !journal.IsFenced;
@@ -190,9 +192,11 @@ public sealed class MountOperator(
         var before = state.Kernel?.Spec ?? state.Spec!;
         var order = new RemountOrder(state.Mountpoint, operation.MountId, before, operation.Spec ?? before);
         await journal.ConfirmLeaseAsync();
+        KillPoint.Reached("before-remount");
         var result = journal.MayAct
             ? await OperationMeter.TimedAsync(time, "remount", () => host.RemountAsync(order, CancellationToken.None))
             : new RemountResult.Unknown(NotConfirmed);
+        KillPoint.Reached("after-remount");
         if (result is RemountResult.Failed failed)
             logger.RemountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
@@ -212,6 +216,7 @@ public sealed class MountOperator(
     {
         await journal.ConfirmLeaseAsync();
         AttachResult result;
+        KillPoint.Reached("before-attach");
         if (journal.MayAct)
         {
             result = await OperationMeter.TimedAsync(time, "attach", () => host.AttachAsync(prepared, CancellationToken.None));
@@ -221,6 +226,7 @@ public sealed class MountOperator(
             await host.DiscardAsync(prepared);
             result = new AttachResult.Unknown(NotConfirmed);
         }
+        KillPoint.Reached("after-attach");
         if (result is AttachResult.Failed failed)
             logger.MountFailed(state.Mountpoint, prepared.Spec, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
@@ -241,9 +247,11 @@ public sealed class MountOperator(
             Expected = operation.Spec,
         };
         await journal.ConfirmLeaseAsync();
+        KillPoint.Reached("before-unmount");
         var result = journal.MayAct
             ? await OperationMeter.TimedAsync(time, "unmount", () => host.UnmountAsync(order, CancellationToken.None))
             : new UnmountResult.Unknown(NotConfirmed);
+        KillPoint.Reached("after-unmount");
         if (result is UnmountResult.Failed failed)
             logger.UnmountFailed(state.Mountpoint, failed.Error.Errno, failed.Error.Message);
         return await OutcomeAsync(state, operation, origin, newest => result switch
@@ -275,8 +283,11 @@ public sealed class MountOperator(
             if (!marked.Uncertain) return true;
         }
 
+        KillPoint.Reached("settle-before-quiesce");
         await host.QuiesceAsync(state.Mountpoint, CancellationToken.None);
+        KillPoint.Reached("settle-after-quiesce");
         var found = await FindAsync(state, operation);
+        KillPoint.Reached("settle-looked");
         var removed = await CleanUpAsync(state, operation, found);
         var settled = await journal.RecordOutcomeAsync(
             state,

@@ -29,8 +29,10 @@ public sealed class Reconciler(
 
         // The whole desired state first: nothing may be judged as unwanted before it is loaded.
         foreach (var state in await store.LoadHostAsync(agent.Host, cancellationToken)) live.Publish(state);
+        KillPoint.Reached("start-loaded");
         var table = new TableSnapshot(await host.ListAsync(cancellationToken));
 
+        KillPoint.Reached("start-listed");
         var (missing, unsettled) = (0, 0);
         var suspects = new List<string>();
         var toRepair = new Dictionary<string, KernelMount?>(StringComparer.Ordinal);

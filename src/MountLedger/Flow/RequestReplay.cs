@@ -33,10 +33,12 @@ public sealed class RequestReplay(IEventStore store, LiveStates live)
         var (status, json) = Answers.Render(result);
         try
         {
+            KillPoint.Reached("before-answer-kept");
             var row = await store.SaveAnswerAsync(
                 command.Stream.Host,
                 new StoredRequest(request.Key, command.Actor, request.BodyHash, command.Stream.Id, version, status, json),
                 CancellationToken.None);
+            KillPoint.Reached("after-answer-kept");
             if (row.BodyHash != request.BodyHash || row.Actor != command.Actor) return new CommandResult.KeyReused(row.Key);
             if (row.Answer is null && row.Version != version) return await AnswerAsync(command, row, patience);
             return row.Answer == json ? result : new CommandResult.Replayed(row.Status ?? status, row.Answer ?? json);

@@ -19,6 +19,17 @@ public sealed class LiveStatesTests
     }
 
     [Fact]
+    public void A_mount_is_known_by_its_id_from_the_record_of_its_start_until_it_is_gone()
+    {
+        var making = Present("/a", 3) with { Operation = new Operation(OperationKind.Mount, 3, 1, null, "boot", 1, MountId: 77, UnmountMode.Normal, []) };
+        _live.Publish(making);
+        Assert.Equal("/a", _live.MountpointOf(77));
+
+        _live.Publish(Absent("/a", 4));
+        Assert.Null(_live.MountpointOf(77));
+    }
+
+    [Fact]
     public void An_older_state_settles_nobody()
     {
         _live.Publish(Present("/a", 3));

@@ -164,6 +164,83 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    public async Task A_worker_that_the_kernel_holds_is_a_shortfall_until_the_connection_is_aborted_as_it_says()
+    {
+        using var stuck = new StuckFilesystem(destroy: true);
+        await using var agent = await suite.StartAsync(environment =>
+        {
+            environment["MOUNTLEDGER_OPERATION_SECONDS"] = "2";
+            environment["MOUNTLEDGER_CONFIG"] = stuck.Config;
+        });
+        var device = stuck.Device;
+        Assert.Equal("mounted", (await agent.MountAsync("stuck", "c", device, "fuse.stuck", ["at=destroy"])).Outcome);
+        Assert.Equal(202, (await agent.UnmountAsync("stuck", "c", wait: 0)).Status);
+        await agent.UntilPhaseAsync("stuck", "uncertain");
+        await agent.UntilAsync(async () => (await DoctorAsync(agent)).Code == 1, "doctor finds it");
+        var found = await FoundAsync(agent, "worker", "counters");
+        Assert.Contains("stuck 1", found.Says, StringComparison.Ordinal);
+
+        Assert.Contains("mount -t fusectl fusectl /sys/fs/fuse/connections", found.Remedy, StringComparison.Ordinal);
+        InNamespaceOf(agent, "mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections");
+        Assert.Contains("echo 1 > /sys/fs/fuse/connections/N/abort", found.Remedy, StringComparison.Ordinal);
+        var connection = Assert.Single(
+            Directory.GetDirectories("/sys/fs/fuse/connections"), directory => File.ReadAllText(Path.Combine(directory, "waiting")).Trim() != "0");
+        InNamespaceOf(agent, $"echo 1 > {connection}/abort");
+        await GoneAsync(agent, "worker", "counters", DoctorLevel.Ok);
+        await agent.UntilPhaseAsync("stuck", "absent");
+    }
+
+    [RootFact]
+    public async Task A_launcher_that_is_stopped_is_a_shortfall_and_the_printed_command_lets_it_go_on()
+    {
+        await using var agent = await suite.StartAsync();
+        Assert.Equal(DoctorLevel.Ok, Finding((await DoctorAsync(agent)).View, "permissions", "agent").Level);
+        Shell.Run("kill", "-STOP", agent.Launcher()!.Value.ToString(CultureInfo.InvariantCulture));
+        await MendedAsync(agent, "launcher", "answer");
+    }
+
+    [RootFact]
+    public async Task A_missing_machine_id_is_noted_and_the_printed_command_makes_one()
+    {
+        await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());
+        // Its own /etc: what is removed and made in it is nobody else's.
+        var (upper, work) = (agent.Below("etc-upper"), agent.Below("etc-work"));
+        agent.Wrapper =
+        [
+            "unshare", "--mount", "--propagation", "private", "sh", "-c",
+            $"mount -t overlay -o lowerdir=/etc,upperdir={upper},workdir={work} overlay /etc && rm -f /etc/machine-id && exec \"$0\" \"$@\"",
+        ];
+        await agent.StartAgainAsync();
+        var missing = Finding((await DoctorAsync(agent)).View, "host", "machine-id");
+        Assert.Equal((DoctorLevel.Note, "systemd-machine-id-setup"), (missing.Level, missing.Command));
+        InNamespaceOf(agent, missing.Command!);
+        await GoneAsync(agent, "host", "machine-id", DoctorLevel.Ok);
+        Assert.Equal(0, await agent.TerminateAsync());
+    }
+
+    [RootFact]
+    public async Task User_namespaces_that_are_not_allowed_are_noted_and_the_printed_command_allows_them()
+    {
+        await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());
+        // The limit is one of a user namespace: in one of the agent's own it is in nobody else's way.
+        agent.Wrapper =
+        [
+            "unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "sh", "-c",
+            "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"",
+        ];
+        await agent.StartAgainAsync();
+        // There root keeps what it has, which is worth nothing outside.
+        Assert.Null(agent.Launcher());
+        var none = Finding((await DoctorAsync(agent)).View, "limits", "user-namespaces");
+        Assert.Equal(DoctorLevel.Note, none.Level);
+        Shell.Run("nsenter", "--target", agent.Pid.ToString(CultureInfo.InvariantCulture), "--user", "--mount", "sh", "-c", none.Command!);
+        await GoneAsync(agent, "limits", "user-namespaces", DoctorLevel.Ok);
+        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
+        Assert.Equal("unmounted", (await agent.UnmountAsync("a", "c")).Outcome);
+        Assert.Equal(0, await agent.TerminateAsync());
+    }
+
+    [RootFact]
     public async Task An_agent_that_waits_for_its_ledger_says_so()
     {
         await using var agent = AgentProcess.Create("Host=/nonexistent;Username=nobody;Database=none");

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using static MountLedger.EndToEnd.StuckFilesystem;
 
 namespace MountLedger.EndToEnd;
 
@@ -8,24 +9,21 @@ namespace MountLedger.EndToEnd;
 /// choice, and bindfs stopped at its mount(2). Nobody but the mountpoint concerned may notice.
 /// </summary>
 [Collection(AgentSuite.Name)]
-public sealed class StuckServerTests(AgentSuite suite) : IDisposable
+public sealed class StuckServerTests(AgentSuite suite)
 {
     /// <summary>Longer than any answer here takes on a loaded machine, and shorter than the deadline that would be waited out.</summary>
     private const int AtOnceMs = 3000;
 
     private const int StartsAtOnceMs = 15_000;
 
-    private readonly DirectoryInfo _programs = Directory.CreateTempSubdirectory("mountledger-stuck-");
-
-    public void Dispose() => _programs.Delete(recursive: true);
-
     [RootTheory]
     [InlineData("mount")]
     [InlineData("mounted")]
     public async Task Helper_that_is_stopped_at_its_mount_is_given_up_at_its_deadline_and_leaves_nothing(string at)
     {
-        await using var agent = await StartAsync(operationSeconds: 20, helperSeconds: 4);
-        var source = Source(at);
+        using var stuck = new StuckFilesystem();
+        await using var agent = await StartAsync(stuck, operationSeconds: 20, helperSeconds: 4);
+        var source = stuck.Source(at);
         Assert.Equal(202, (await AtOnceAsync(() => agent.MountAsync("stuck", "c", source, "fuse.stuck", [$"at={at}"], wait: 0))).Status);
         await StoppedAsync(agent, source);
 
@@ -43,15 +41,16 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
     [RootFact]
     public async Task Bindfs_that_is_stopped_right_after_its_mount_call_is_given_up_and_mounts_when_it_is_not()
     {
-        // The real program, stopped by whom traces it when the kernel has mounted and it has read nothing yet.
-        var marker = Path.Combine(_programs.FullName, "stop");
+        using var stuck = new StuckFilesystem();
+        // The real program, stopped by who traces it when the kernel has mounted and it has read nothing yet.
+        var marker = Path.Combine(stuck.Programs, "stop");
         File.WriteAllText(marker, "");
-        Program("bindfs", $"""
+        stuck.Program("bindfs", $"""
             #!/bin/sh
             [ -e {marker} ] || exec /usr/bin/bindfs "$@"
             exec strace -qq -f -o /dev/null -e trace=mount -e inject=mount:signal=SIGSTOP /usr/bin/bindfs "$@"
             """);
-        await using var agent = await StartAsync(operationSeconds: 20, helperSeconds: 4);
+        await using var agent = await StartAsync(stuck, operationSeconds: 20, helperSeconds: 4);
         var source = agent.Below("source");
         Assert.Equal(202, (await AtOnceAsync(() => agent.MountAsync("stuck", "c", source, "fuse.bindfs", wait: 0))).Status);
         await StoppedAsync(agent, source);
@@ -70,8 +69,9 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
     [RootFact]
     public async Task Killed_while_a_stopped_helper_mounts_the_next_agent_starts_at_once_and_a_stop_does_not_wait_for_it()
     {
-        await using var agent = await StartAsync(operationSeconds: 40, helperSeconds: 30);
-        var source = Source("mounted");
+        using var stuck = new StuckFilesystem();
+        await using var agent = await StartAsync(stuck, operationSeconds: 40, helperSeconds: 30);
+        var source = stuck.Source("mounted");
         Assert.Equal(202, (await agent.MountAsync("stuck", "c", source, "fuse.stuck", ["at=mounted"], wait: 0)).Status);
         var first = await StoppedAsync(agent, source);
 
@@ -87,7 +87,7 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
         clock.Restart();
         Assert.Equal(0, await agent.TerminateAsync());
         Assert.InRange(clock.ElapsedMilliseconds, 0, 12_000);
-        foreach (var pid in ProcessesGiven(source)) Signal(pid, "KILL");
+        Kill(source);
         Assert.Empty(agent.Mounts());
     }
 
@@ -96,8 +96,9 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
     [InlineData("answered", "force")]
     public async Task Server_that_stops_before_it_has_answered_anything_is_shown_stale_and_ended_when_it_is_asked_for(string at, string mode)
     {
-        await using var agent = await StartAsync();
-        var source = Source(at);
+        using var stuck = new StuckFilesystem();
+        await using var agent = await StartAsync(stuck);
+        var source = stuck.Source(at);
         var mounted = await agent.MountAsync("stuck", "c", source, "fuse.stuck", [$"at={at}"], wait: 0);
         Assert.True(mounted.Status is 200 or 202, mounted.ToString());
         await agent.UntilPhaseAsync("stuck", "mounted");
@@ -126,7 +127,7 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
         Assert.Contains($"\"mode\":\"{mode}\"", (await HistoryAsync(agent, "unmount_requested")).Text.Replace(" ", "", StringComparison.Ordinal), StringComparison.Ordinal);
         Assert.Empty(agent.Mounts());
         Assert.Equal(mode == "force", victim.WaitForExit(mode == "force" ? 10_000 : 500));
-        foreach (var pid in ProcessesGiven(source)) Signal(pid, "KILL");
+        Kill(source);
         Assert.True(victim.WaitForExit(10_000));
     }
 
@@ -134,73 +135,48 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
     [Trait("Category", "Long")]
     public async Task Unmount_that_waits_in_the_kernel_for_a_stopped_server_is_uncertain_and_holds_up_nobody()
     {
-        await using var agent = await StartAsync();
-        var image = agent.Image("stuck.img", 1 << 20);
-        var device = Shell.Run("losetup", "--find", "--show", image).Trim();
-        try
-        {
-            Assert.Equal("mounted", (await agent.MountAsync("stuck", "c", device, "fuse.stuck", ["at=destroy"])).Outcome);
-            Assert.Equal(202, (await AtOnceAsync(() => agent.UnmountAsync("stuck", "c", wait: 0))).Status);
-            await StoppedAsync(agent, device);
-            await OthersWorkAsync(agent);
-            // The kernel has taken the mount out of the table and waits; whoever called it survives SIGKILL.
-            await agent.UntilPhaseAsync("stuck", "uncertain");
-            var status = await AtOnceAsync(() => agent.StatusAsync("stuck"));
-            Assert.Contains("no answer from the worker within", status.Text, StringComparison.Ordinal);
-            Assert.Empty(agent.Mounts());
-            await OthersWorkAsync(agent);
-            Assert.InRange(await FastestMsAsync(() => agent.StatusAsync("stuck")), 0, 100);
+        using var stuck = new StuckFilesystem(destroy: true);
+        await using var agent = await StartAsync(stuck);
+        var device = stuck.Device;
+        Assert.Equal("mounted", (await agent.MountAsync("stuck", "c", device, "fuse.stuck", ["at=destroy"])).Outcome);
+        Assert.Equal(202, (await AtOnceAsync(() => agent.UnmountAsync("stuck", "c", wait: 0))).Status);
+        await StoppedAsync(agent, device);
+        await OthersWorkAsync(agent);
+        // The kernel has taken the mount out of the table and waits; whoever called it survives SIGKILL.
+        await agent.UntilPhaseAsync("stuck", "uncertain");
+        var status = await AtOnceAsync(() => agent.StatusAsync("stuck"));
+        Assert.Contains("no answer from the worker within", status.Text, StringComparison.Ordinal);
+        Assert.Empty(agent.Mounts());
+        await OthersWorkAsync(agent);
+        Assert.InRange(await FastestMsAsync(() => agent.StatusAsync("stuck")), 0, 100);
 
-            await agent.KillWithWorkersAsync();
-            var clock = Stopwatch.StartNew();
-            await agent.StartAgainAsync();
-            Assert.InRange(clock.ElapsedMilliseconds, 0, StartsAtOnceMs);
-            await OthersWorkAsync(agent);
-            Assert.Equal("uncertain", (await AtOnceAsync(() => agent.StatusAsync("stuck"))).Phase);
-            clock.Restart();
-            Assert.Equal(0, await agent.TerminateAsync());
-            Assert.InRange(clock.ElapsedMilliseconds, 0, 12_000);
-            await agent.StartAgainAsync();
+        await agent.KillWithWorkersAsync();
+        var clock = Stopwatch.StartNew();
+        await agent.StartAgainAsync();
+        Assert.InRange(clock.ElapsedMilliseconds, 0, StartsAtOnceMs);
+        await OthersWorkAsync(agent);
+        Assert.Equal("uncertain", (await AtOnceAsync(() => agent.StatusAsync("stuck"))).Phase);
+        clock.Restart();
+        Assert.Equal(0, await agent.TerminateAsync());
+        Assert.InRange(clock.ElapsedMilliseconds, 0, 12_000);
+        await agent.StartAgainAsync();
 
-            // As the reason says: let it answer, or end it.
-            foreach (var pid in ProcessesGiven(device)) Signal(pid, "KILL");
-            await agent.UntilPhaseAsync("stuck", "absent");
-            await OthersWorkAsync(agent);
-        }
-        finally
-        {
-            foreach (var pid in ProcessesGiven(device)) Signal(pid, "KILL");
-            Shell.Run("losetup", "--detach", device);
-        }
+        // As the reason says: let it answer, or end it.
+        Kill(device);
+        await agent.UntilPhaseAsync("stuck", "absent");
+        await OthersWorkAsync(agent);
     }
 
+    /// <param name="stuck">The filesystem.</param>
     /// <param name="operationSeconds">When a worker is given up.</param>
     /// <param name="helperSeconds">When a helper is: well before its worker, and after what the test does meanwhile.</param>
-    private Task<AgentProcess> StartAsync(int operationSeconds = 4, int helperSeconds = 3)
+    private Task<AgentProcess> StartAsync(StuckFilesystem stuck, int operationSeconds = 4, int helperSeconds = 3) => suite.StartAsync(environment =>
     {
-        Program("mount.fuse.stuck", null);
-        var config = Path.Combine(_programs.FullName, "config.json");
-        File.WriteAllText(config, $$"""{ "helperTypes": { "fuse.stuck": ["at"] }, "helperDirs": ["{{_programs.FullName}}", "/usr/bin"] }""");
-        return suite.StartAsync(environment =>
-        {
-            environment["MOUNTLEDGER_CONFIG"] = config;
-            environment["MOUNTLEDGER_OPERATION_SECONDS"] = operationSeconds.ToString(CultureInfo.InvariantCulture);
-            environment["MOUNTLEDGER_HELPER_SECONDS"] = helperSeconds.ToString(CultureInfo.InvariantCulture);
-            environment["MOUNTLEDGER_AUDIT_SECONDS"] = "2";
-        });
-    }
-
-    /// <summary>A program that helpers are looked for among: a script, or the server of ours.</summary>
-    private void Program(string name, string? script)
-    {
-        var path = Path.Combine(_programs.FullName, name);
-        if (script is not null) File.WriteAllText(path, script);
-        else if (!File.Exists(path)) File.Copy(RootProgram.Path("stuckfs"), path);
-        File.SetUnixFileMode(path, (UnixFileMode)Convert.ToInt32("755", 8));
-    }
-
-    /// <summary>A source by which this test's server is known among the processes.</summary>
-    private string Source(string at) => $"{_programs.Name}-{at}";
+        environment["MOUNTLEDGER_CONFIG"] = stuck.Config;
+        environment["MOUNTLEDGER_OPERATION_SECONDS"] = operationSeconds.ToString(CultureInfo.InvariantCulture);
+        environment["MOUNTLEDGER_HELPER_SECONDS"] = helperSeconds.ToString(CultureInfo.InvariantCulture);
+        environment["MOUNTLEDGER_AUDIT_SECONDS"] = "2";
+    });
 
     /// <summary>Waits until the server has stopped itself; returns its number.</summary>
     private static async Task<int> StoppedAsync(AgentProcess agent, string source)
@@ -247,32 +223,4 @@ public sealed class StuckServerTests(AgentSuite suite) : IDisposable
 
     private static Process Victim(string path) =>
         Process.Start(new ProcessStartInfo("stat", [path]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
-
-    private static void Signal(int pid, string signal) => Process.Start("/bin/sh", ["-c", $"kill -{signal} {pid} 2>/dev/null"]).WaitForExit();
-
-    private static char StateOf(int pid)
-    {
-        var text = Read($"/proc/{pid}/stat");
-        return text.Length == 0 ? '?' : text[text.LastIndexOf(')') + 2];
-    }
-
-    private static int[] ProcessesGiven(string argument) =>
-    [
-        .. from directory in Directory.GetDirectories("/proc")
-           where char.IsAsciiDigit(Path.GetFileName(directory)[0])
-           where Read(Path.Combine(directory, "cmdline")).Split('\0').Contains(argument)
-           select int.Parse(Path.GetFileName(directory), CultureInfo.InvariantCulture),
-    ];
-
-    private static string Read(string file)
-    {
-        try
-        {
-            return File.ReadAllText(file);
-        }
-        catch (IOException)
-        {
-            return "";
-        }
-    }
 }

@@ -85,7 +85,8 @@ public sealed class AgentExamination(AgentSettings settings, NodeAccess access, 
             ? DoctorFinding.Ok("worker", "counters", counted)
             : DoctorFinding.Shortfall(
                 "worker", "counters", $"{counted}: the kernel does not let go of the stuck ones",
-                "free the filesystems that they wait for: bring the server back, or abort its connection (echo 1 > /sys/fs/fuse/connections/N/abort)");
+                "free the filesystems that they wait for: bring the server back, or abort its connection (echo 1 > /sys/fs/fuse/connections/N/abort; "
+                + "where that directory is empty: mount -t fusectl fusectl /sys/fs/fuse/connections)");
     }
 
     private static IEnumerable<DoctorFinding> Descriptors()

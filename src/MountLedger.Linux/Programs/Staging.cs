@@ -10,12 +10,14 @@ namespace MountLedger.Linux;
 internal sealed class Staging(string directory)
 {
     private const int UndoAttemptsMax = 32;
+    private const int RemoveAttemptsMax = 4;
     private const int WorkersMax = 4096;
     private const int PlacesMax = 4096;
     private const string NoteSuffix = ".helper";
     private const string SecretSuffix = ".secret";
 
     private static readonly Lock Making = new();
+    private static int lastPlace;
     private Descriptor? root;
 
     private string Own => $"{directory}/{Environment.ProcessId}";
@@ -45,7 +47,7 @@ internal sealed class Staging(string directory)
             {
                 File.WriteAllText(path + NoteSuffix, HelperSearch.Identify(helper) ?? "");
             }
-            catch (IOException)
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 // No room for a note: its arguments give it away as well.
             }
@@ -72,9 +74,26 @@ internal sealed class Staging(string directory)
 
         public void Dispose()
         {
-            foreach (var secret in _secrets) File.Delete(secret);
-            File.Delete(path + NoteSuffix);
+            // First of all the mount: whatever else fails, nothing stays mounted here that nobody knows of.
             Undo(root, Name);
+            foreach (var file in _secrets.Append(path + NoteSuffix)) Remove(file);
+        }
+
+        /// <summary>What cannot be removed even then goes with the tmpfs, when this worker ends.</summary>
+        private static void Remove(string file)
+        {
+            for (var attempt = 0; attempt < RemoveAttemptsMax; attempt++)
+            {
+                try
+                {
+                    File.Delete(file);
+                    return;
+                }
+                catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+                {
+                    Thread.Sleep(1);
+                }
+            }
         }
     }
 
@@ -82,7 +101,9 @@ internal sealed class Staging(string directory)
     public Place Open()
     {
         var parent = Root();
-        var name = Guid.NewGuid().ToString("N");
+        // Unique in this boot, with the pid above it; nobody but root gets to see it.
+        var name = string.Create(
+            System.Globalization.CultureInfo.InvariantCulture, $"{System.Diagnostics.Stopwatch.GetTimestamp():x}-{Interlocked.Increment(ref lastPlace)}");
         KernelFailure.ThrowIf(PathCalls.MakeDirectory(parent.Number, name, Convert.ToUInt32("700", 8)), "a staging directory cannot be made");
         return new Place(parent, $"{Own}/{name}");
     }

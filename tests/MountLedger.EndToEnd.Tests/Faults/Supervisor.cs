@@ -134,6 +134,8 @@ public sealed unsafe partial class Supervisor : IDisposable
             if ((trace is null && armed is null) || !IsOperation(thread)) return 0;
             var ordinal = seen[number] = seen.GetValueOrDefault(number) + 1;
             trace?.Add(new Call(number, ordinal));
+            // A child of the worker is on its way to become a helper: from then on its calls are the helper's.
+            if (CallNames.Of(number) == "execve") operationThreads.Remove(thread);
             if (fired || armed?.Call != new Call(number, ordinal)) return 0;
             fired = true;
             return armed.Value.Errno;

@@ -1,8 +1,10 @@
--- The functions that write the ledger. One call of ledger_append is one append, in one round trip and one transaction.
+-- The functions that write the ledger. One call of ledger_append writes the appends of any number of callers, in one round trip
+-- and one transaction.
 --
 -- Locks. Everyone who draws event numbers holds the host's advisory lock (class 0x4D4C4544, shared) until its commit, so a
 -- reader that meets a gap in the numbers can wait for exactly those holders. What changes a host as a whole (its own
--- stream, its lease, a rebuild) takes the same lock exclusively.
+-- stream, its lease, a rebuild) takes the same lock exclusively. Locks are taken in one order by all: idempotency keys, the host's
+-- lock, streams that exist, new streams; within each kind in the order of their names.
 
 -- One field of the hash: its length in bytes as int4 (big-endian), then the bytes in UTF-8; -1 alone for null.
 create function mountledger.ledger_field(value text) returns bytea
@@ -42,21 +44,24 @@ language sql stable as $$
   select sha256(mountledger.ledger_field(volume) || mountledger.ledger_field(consumer))
 $$;
 
--- Replaces a mountpoint's projection row. Used by the append and by the rebuild, so that both come out the same. Like the two
--- below it returns true: a call of it is then an assignment, which costs a fifth of what a statement of its own does.
-create function mountledger.ledger_put_mountpoint(
-  v_host text, v_mountpoint text, v_version bigint, v_at timestamptz, v_hash text, v_row jsonb) returns boolean
+-- Replaces the projection rows of mountpoints. Used by the append and by the rebuild, so that both come out the same. A mountpoint
+-- without a hash is passed over. Like the two below it returns true: a call of it is then an assignment, which costs a fifth of what
+-- a statement of its own does.
+create function mountledger.ledger_put_mountpoints(
+  v_host text, v_mountpoints text[], v_versions bigint[], v_at timestamptz[], v_hashes text[], v_rows jsonb[]) returns boolean
 language plpgsql as $$
 begin
   insert into mountledger.mountpoint as m (
     host, mountpoint, version, phase, action, due_at, generation, source, fstype, options, boot_id, mount_id,
     error_operation, error_errno, error_message, retry_at, state, head_hash, updated_at)
-  values (
-    v_host, v_mountpoint, v_version, v_row ->> 'phase', v_row ->> 'action', (v_row ->> 'dueAt')::timestamptz,
-    (v_row ->> 'generation')::bigint, v_row ->> 'source', v_row ->> 'fstype',
-    array(select jsonb_array_elements_text(v_row -> 'options')), v_row ->> 'bootId', (v_row ->> 'mountId')::numeric,
-    v_row ->> 'errorOperation', v_row ->> 'errorErrno', v_row ->> 'errorMessage', (v_row ->> 'retryAt')::timestamptz,
-    v_row -> 'state', v_hash, v_at)
+  select
+    v_host, u.mountpoint, u.version, u.r ->> 'phase', u.r ->> 'action', (u.r ->> 'dueAt')::timestamptz,
+    (u.r ->> 'generation')::bigint, u.r ->> 'source', u.r ->> 'fstype',
+    array(select jsonb_array_elements_text(u.r -> 'options')), u.r ->> 'bootId', (u.r ->> 'mountId')::numeric,
+    u.r ->> 'errorOperation', u.r ->> 'errorErrno', u.r ->> 'errorMessage', (u.r ->> 'retryAt')::timestamptz,
+    u.r -> 'state', u.hash, u.at
+  from unnest(v_mountpoints, v_versions, v_at, v_hashes, v_rows) as u(mountpoint, version, at, hash, r)
+  where u.hash is not null
   on conflict on constraint mountpoint_key do update set
     version = excluded.version, phase = excluded.phase, action = excluded.action, due_at = excluded.due_at,
     generation = excluded.generation, source = excluded.source, fstype = excluded.fstype, options = excluded.options,
@@ -67,15 +72,18 @@ begin
 end
 $$;
 
--- Adds attachments: [{volume, consumer, onFailure, first, confirmed, actor, since?}]; since defaults to v_at.
-create function mountledger.ledger_put_attachments(v_host text, v_mountpoint text, v_at timestamptz, v_rows jsonb) returns boolean
+-- Adds attachments. Of each mountpoint: [{volume, consumer, onFailure, first, confirmed, actor, since?}] or null; since defaults to
+-- its v_at. A mountpoint without v_at is passed over.
+create function mountledger.ledger_put_attachments(
+  v_host text, v_mountpoints text[], v_at timestamptz[], v_rows jsonb[]) returns boolean
 language plpgsql as $$
 begin
   insert into mountledger.attachment (host, mountpoint, key, volume, consumer, on_failure, first, confirmed, since, actor)
-  select v_host, v_mountpoint, mountledger.ledger_attachment_key(r ->> 'volume', r ->> 'consumer'), r ->> 'volume',
+  select v_host, u.mountpoint, mountledger.ledger_attachment_key(r ->> 'volume', r ->> 'consumer'), r ->> 'volume',
     r ->> 'consumer', r ->> 'onFailure', (r ->> 'first')::boolean, (r ->> 'confirmed')::boolean,
-    coalesce((r ->> 'since')::timestamptz, v_at), r ->> 'actor'
-  from jsonb_array_elements(v_rows) as r
+    coalesce((r ->> 'since')::timestamptz, u.at), r ->> 'actor'
+  from unnest(v_mountpoints, v_at, v_rows) as u(mountpoint, at, rows), jsonb_array_elements(u.rows) as r
+  where u.at is not null
   on conflict on constraint attachment_key do update set
     on_failure = excluded.on_failure, first = excluded.first, confirmed = excluded.confirmed, since = excluded.since,
     actor = excluded.actor;
@@ -112,162 +120,210 @@ begin
 end
 $$;
 
--- Appends all events of a batch to one stream, or none. The batch is one document, so that many can be gathered:
---   host, stream, expected, actor, correlation, causation, epoch, agent, local, requireUp,
---   request {key, actor, bodyHash, mountpoint, version, status, answer} | null,
---   events [{id, type, dotnet, data}], mountpoint {…} | null, hostRow {…} | null,
---   added [{…}] | null, removed [{volume, consumer}] | null, confirmAll
--- outcome is one of: appended (at, seqs, hashes), conflict (actual: the version), stale-epoch (actual: the epoch),
--- host-down (reason), duplicate (request_*). All but appended leave nothing behind.
+-- Appends to many streams of one host, each append by itself: all of its events, or none and the reason. The arrays have one
+-- member for each append, in the order of the streams; no two may be of the same stream or have the same idempotency key, and a host's own
+-- stream (@host) comes alone.
+--   v_streams, v_expected       the stream, and its version before
+--   v_counts                    how many events it has
+--   v_actors, v_correlations, v_causations, v_epochs, v_agents, v_local (no notification), v_require_up
+--   v_requests                  {key, actor, bodyHash, mountpoint, version, status, answer} or null; null when none has one
+--   v_rows                      the new projection row: of the mountpoint, or of the host
+--   v_added, v_removed          [{…}], [{volume, consumer}] or null; null when none has any
+--   v_confirm_all               all attachments of the mountpoint are confirmed
+-- and one for each event, those of the first append first:
+--   v_ids, v_types, v_dotnet, v_data
+-- outcomes is for each append one of: appended (at; of its events seqs and hashes), conflict (actual: the version), stale-epoch
+-- (actual: the epoch), host-down (reason), duplicate (requests: the row that stands). All but appended leave nothing behind.
 create function mountledger.ledger_append(
-  batch jsonb,
-  out outcome text, out actual bigint, out reason text, out at timestamptz, out seqs bigint[], out hashes text[],
-  out request_actor text, out request_body_hash text, out request_mountpoint text, out request_version bigint, out request_status integer,
-  out request_answer text)
+  v_host text, v_streams text[], v_expected bigint[], v_counts integer[], v_actors text[], v_correlations text[],
+  v_causations text[], v_epochs bigint[], v_agents text[], v_local boolean[], v_require_up boolean[], v_requests jsonb[],
+  v_rows jsonb[], v_added jsonb[], v_removed jsonb[], v_confirm_all boolean[],
+  v_ids uuid[], v_types text[], v_dotnet text[], v_data jsonb[],
+  out outcomes text[], out actual bigint[], out reason text, out at timestamptz[], out seqs bigint[], out hashes text[],
+  out requests jsonb[])
 language plpgsql
--- Plans are kept from the first call on, and made for large tables even while the tables are small.
-set plan_cache_mode = force_generic_plan set enable_seqscan = off as $$
+-- Plans are kept from the first call on, and made for large tables even while the tables are small: each row by its key.
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  v_host constant text := batch ->> 'host';
-  v_stream constant text := batch ->> 'stream';
-  v_expected constant bigint := (batch ->> 'expected')::bigint;
-  v_actor constant text := batch ->> 'actor';
-  v_correlation constant text := batch ->> 'correlation';
-  v_causation constant text := batch ->> 'causation';
-  v_epoch constant bigint := (batch ->> 'epoch')::bigint;
-  v_key constant text := batch #>> '{request,key}';
-  v_require_up constant boolean := coalesce((batch ->> 'requireUp')::boolean, false);
-  v_events constant jsonb := batch -> 'events';
-  v_count constant integer := jsonb_array_length(v_events);
-  v_version constant bigint := v_expected + v_count;
-  v_origin constant jsonb := jsonb_strip_nulls(jsonb_build_object('epoch', v_epoch, 'agent', batch ->> 'agent'));
-  v_current_epoch bigint;
+  v_size constant integer := cardinality(v_streams);
+  v_of_host constant boolean := v_streams[1] = '@host';
+  v_epoch bigint;
   v_up boolean;
-  v_previous_hash text;
+  v_moves boolean := false;
+  v_begins boolean := false;
+  v_places integer[];
+  v_times timestamptz[];
+  v_hashes text[];
+  v_versions bigint[] := array_fill(null::bigint, array[v_size]);
+  v_heads text[] := array_fill(null::text, array[v_size]);
+  v_owners integer[] := array_fill(null::integer, array[cardinality(v_ids)]);
+  v_numbers bigint[] := array_fill(null::bigint, array[cardinality(v_ids)]);
+  v_headers jsonb[] := array_fill(null::jsonb, array[cardinality(v_ids)]);
+  v_origin jsonb;
+  v_header jsonb;
+  v_hash text;
   v_micros bigint;
-  v_event jsonb;
-  v_headers jsonb;
-  v_all_headers jsonb[];
-  v_done boolean;
+  v_event integer := 0;
+  v_done boolean := false;
 begin
-  if v_key is not null then
+  outcomes := array_fill(null::text, array[v_size]);
+  actual := array_fill(null::bigint, array[v_size]);
+  at := array_fill(null::timestamptz, array[v_size]);
+  seqs := array_fill(null::bigint, array[cardinality(v_ids)]);
+  hashes := array_fill(null::text, array[cardinality(v_ids)]);
+
+  if v_requests is not null then
     -- A key older than its retention is as good as new, whether or not it has been purged.
-    insert into mountledger.request as r (host, key, actor, body_hash, mountpoint, version, status, answer)
-    values (v_host, v_key, batch #>> '{request,actor}', batch #>> '{request,bodyHash}', batch #>> '{request,mountpoint}',
-      (batch #>> '{request,version}')::bigint, (batch #>> '{request,status}')::integer, batch #>> '{request,answer}')
-    on conflict on constraint request_key do update set
-      actor = excluded.actor, body_hash = excluded.body_hash, mountpoint = excluded.mountpoint, version = excluded.version,
-      status = excluded.status, answer = excluded.answer, created = excluded.created
-      where r.created < excluded.created - interval '24 hours';
-    if not found then
-      outcome := 'duplicate';
-      select r.actor, r.body_hash, r.mountpoint, r.version, r.status, r.answer
-        into request_actor, request_body_hash, request_mountpoint, request_version, request_status, request_answer
-        from mountledger.request r where r.host = v_host and r.key = v_key;
-      return;
+    with kept as (
+      insert into mountledger.request as r (host, key, actor, body_hash, mountpoint, version, status, answer)
+      select v_host, q ->> 'key', q ->> 'actor', q ->> 'bodyHash', q ->> 'mountpoint', (q ->> 'version')::bigint,
+        (q ->> 'status')::integer, q ->> 'answer'
+      from unnest(v_requests) as q where q is not null order by q ->> 'key'
+      on conflict on constraint request_key do update set
+        actor = excluded.actor, body_hash = excluded.body_hash, mountpoint = excluded.mountpoint, version = excluded.version,
+        status = excluded.status, answer = excluded.answer, created = excluded.created
+        where r.created < excluded.created - interval '24 hours'
+      returning r.key)
+    select array_agg(case when u.q is not null and kept.key is null then 'duplicate' end order by u.n) into outcomes
+      from unnest(v_requests) with ordinality as u(q, n) left join kept on kept.key = u.q ->> 'key';
+    if 'duplicate' = any(outcomes) then
+      select array_agg(to_jsonb(r) order by u.n) into requests
+        from unnest(v_requests, outcomes) with ordinality as u(q, outcome, n)
+        left join mountledger.request r on u.outcome is not null and r.host = v_host and r.key = u.q ->> 'key';
     end if;
   end if;
 
-  if v_stream = '@host' then
+  if v_of_host then
     perform pg_advisory_xact_lock(1296844100, hashtext(v_host));
   else
     perform pg_advisory_xact_lock_shared(1296844100, hashtext(v_host));
   end if;
 
-  -- Everything that is looked up, and the version check, in one statement: its snapshot is younger than the lock. The last
-  -- event is found by a range and an order where an equality would do, because only the index of the stream has that order;
-  -- the planner takes another one as gladly while the tables are small, and a kept plan then reads all events of the host.
-  with host as (
-    select h.epoch, h.up, h.down_reason from mountledger.host h where h.host = v_host),
-  permitted as (
-    select from (values (true)) as one left join host on true
-    where coalesce(v_epoch = coalesce(host.epoch, 0), true) and coalesce(host.up or not v_require_up, true)),
-  stream as (
-    update mountledger.mt_streams s
-    set version = v_expected + v_count, timestamp = greatest(clock_timestamp(), s.timestamp, last.timestamp)
-    from permitted
-    left join lateral (
-      select e.timestamp, e.headers ->> 'hash' as hash from mountledger.mt_events e
-      where e.tenant_id = v_host and e.stream_id = v_stream and e.version between v_expected and v_expected
-      order by e.version limit 1) as last on true
-    where v_expected > 0 and s.tenant_id = v_host and s.id = v_stream and s.version = v_expected
-    returning s.timestamp, last.hash)
-  select host.epoch, host.up, host.down_reason, stream.timestamp, stream.hash
-    into v_current_epoch, v_up, reason, at, v_previous_hash
-    from (values (true)) as one left join host on true left join stream on true;
+  -- From here on each statement's snapshot is younger than the lock, and the host is as it is until the commit.
+  select h.epoch, h.up, h.down_reason into v_epoch, v_up, reason from mountledger.host h where h.host = v_host;
+  for i in 1 .. v_size loop
+    if outcomes[i] is not null then
+    elsif v_epochs[i] <> coalesce(v_epoch, 0) then
+      outcomes[i] := 'stale-epoch';
+      actual[i] := coalesce(v_epoch, 0);
+    elsif v_require_up[i] and not v_up then
+      outcomes[i] := 'host-down';
+    elsif v_expected[i] = 0 then
+      v_begins := true;
+    else
+      v_moves := true;
+    end if;
+  end loop;
 
-  if v_epoch <> coalesce(v_current_epoch, 0) then
-    outcome := 'stale-epoch';
-    actual := coalesce(v_current_epoch, 0);
-  elsif not v_up and v_require_up then
-    outcome := 'host-down';
-  else
-    if v_expected = 0 then
+  -- The version checks. A stream's last event is found by a range and an order where an equality would do, because only the
+  -- index of the stream has that order; the planner takes another one as gladly while the tables are small, and a kept plan then
+  -- reads all events of the host.
+  if v_moves then
+    with moved as (
+      update mountledger.mt_streams s
+      set version = u.expected + u.count, timestamp = greatest(clock_timestamp(), s.timestamp, last.timestamp)
+      from unnest(v_streams, v_expected, v_counts, outcomes) with ordinality as u(stream, expected, count, outcome, n)
+      left join lateral (
+        select e.timestamp, e.headers ->> 'hash' as hash from mountledger.mt_events e
+        where e.tenant_id = v_host and e.stream_id = u.stream and e.version between u.expected and u.expected
+        order by e.version limit 1) as last on true
+      where u.outcome is null and u.expected > 0 and s.tenant_id = v_host and s.id = u.stream and s.version = u.expected
+      returning u.n::integer as n, s.timestamp, last.hash)
+    select array_agg(n), array_agg(timestamp), array_agg(hash) into v_places, v_times, v_hashes from moved;
+    for i in 1 .. coalesce(cardinality(v_places), 0) loop
+      at[v_places[i]] := v_times[i];
+      v_heads[v_places[i]] := v_hashes[i];
+    end loop;
+  end if;
+  if v_begins then
+    with begun as (
       insert into mountledger.mt_streams as s (tenant_id, id, version, timestamp, created)
-      values (v_host, v_stream, v_count, clock_timestamp(), clock_timestamp())
+      select v_host, u.stream, u.count, clock_timestamp(), clock_timestamp()
+      from unnest(v_streams, v_expected, v_counts, outcomes) as u(stream, expected, count, outcome)
+      where u.outcome is null and u.expected = 0
       on conflict on constraint pkey_mt_streams_tenant_id_id do nothing
-      returning s.timestamp into at;
-    end if;
-    if at is null then
-      outcome := 'conflict';
-      select s.version into actual from mountledger.mt_streams s where s.tenant_id = v_host and s.id = v_stream;
-      actual := coalesce(actual, 0);
-    end if;
+      returning s.id, s.timestamp)
+    select array_agg(array_position(v_streams, id)), array_agg(timestamp) into v_places, v_times from begun;
+    for i in 1 .. coalesce(cardinality(v_places), 0) loop
+      at[v_places[i]] := v_times[i];
+    end loop;
   end if;
 
-  if outcome is not null then
-    if v_key is not null then
-      delete from mountledger.request r where r.host = v_host and r.key = v_key;
+  for i in 1 .. v_size loop
+    if at[i] is not null then
+      outcomes[i] := 'appended';
+      -- Whoever removed the last event, or its hash, is found by verify; the mountpoint goes on.
+      v_hash := coalesce(v_heads[i], repeat('0', 64));
+      v_micros := (extract(epoch from at[i]) * 1000000)::bigint;
+      v_origin := jsonb_strip_nulls(jsonb_build_object('epoch', v_epochs[i], 'agent', v_agents[i]));
+      for k in 1 .. v_counts[i] loop
+        v_event := v_event + 1;
+        v_header := v_origin || jsonb_build_object('prev', v_hash);
+        v_hash := mountledger.ledger_event_hash(
+          v_hash, v_host, v_streams[i], v_expected[i] + k, v_ids[v_event]::text, v_types[v_event], v_micros, v_actors[i],
+          v_correlations[i], v_causations[i], v_data[v_event]::text, v_header::text);
+        v_headers[v_event] := v_header || jsonb_build_object('hash', v_hash);
+        hashes[v_event] := v_hash;
+        seqs[v_event] := nextval('mountledger.mt_events_sequence');
+        v_owners[v_event] := i;
+        v_numbers[v_event] := v_expected[i] + k;
+      end loop;
+      v_heads[i] := v_hash;
+      v_done := true;
+      v_versions[i] := v_expected[i] + v_counts[i];
+    else
+      v_event := v_event + v_counts[i];
+      if outcomes[i] is null then
+        outcomes[i] := 'conflict';
+        actual[i] := coalesce((select s.version from mountledger.mt_streams s where s.tenant_id = v_host and s.id = v_streams[i]), 0);
+      end if;
+      if v_requests[i] is not null and outcomes[i] <> 'duplicate' then
+        delete from mountledger.request r where r.host = v_host and r.key = v_requests[i] ->> 'key';
+      end if;
     end if;
+  end loop;
+  if not v_done then
     return;
   end if;
 
-  -- Whoever removed the last event, or its hash, is found by verify; the mountpoint goes on.
-  v_previous_hash := coalesce(v_previous_hash, repeat('0', 64));
-  v_micros := (extract(epoch from at) * 1000000)::bigint;
-  for i in 0 .. v_count - 1 loop
-    v_event := v_events -> i;
-    v_headers := v_origin || jsonb_build_object('prev', v_previous_hash);
-    v_previous_hash := mountledger.ledger_event_hash(
-      v_previous_hash, v_host, v_stream, v_expected + i + 1, v_event ->> 'id', v_event ->> 'type', v_micros, v_actor,
-      v_correlation, v_causation, v_event ->> 'data', v_headers::text);
-    v_all_headers := v_all_headers || (v_headers || jsonb_build_object('hash', v_previous_hash));
-    hashes := hashes || v_previous_hash;
-    seqs := seqs || nextval('mountledger.mt_events_sequence');
-  end loop;
   insert into mountledger.mt_events (
     seq_id, id, stream_id, version, data, type, timestamp, tenant_id, mt_dotnet_type, correlation_id, causation_id,
     headers, user_name)
-  select seqs[i + 1], (v_events -> i ->> 'id')::uuid, v_stream, v_expected + i + 1, v_events -> i -> 'data',
-    v_events -> i ->> 'type', at, v_host, v_events -> i ->> 'dotnet', v_correlation, v_causation, v_all_headers[i + 1], v_actor
-  from generate_series(0, v_count - 1) as i;
+  select u.seq, u.id, v_streams[u.owner], u.number, u.data, u.type, at[u.owner], v_host, u.dotnet, v_correlations[u.owner],
+    v_causations[u.owner], u.header, v_actors[u.owner]
+  from unnest(seqs, v_ids, v_types, v_dotnet, v_data, v_headers, v_owners, v_numbers)
+    as u(seq, id, type, dotnet, data, header, owner, number)
+  where u.seq is not null;
 
-  if v_stream = '@host' then
-    v_done := mountledger.ledger_put_host(v_host, v_version, at, v_previous_hash, batch -> 'hostRow');
+  if v_of_host then
+    v_done := mountledger.ledger_put_host(v_host, v_versions[1], at[1], v_heads[1], v_rows[1]);
   else
-    v_done := mountledger.ledger_put_mountpoint(v_host, v_stream, v_version, at, v_previous_hash, batch -> 'mountpoint');
-    if jsonb_typeof(batch -> 'removed') = 'array' then
+    v_done := mountledger.ledger_put_mountpoints(v_host, v_streams, v_versions, at, v_heads, v_rows);
+    if v_removed is not null then
       delete from mountledger.attachment a
-      using jsonb_array_elements(batch -> 'removed') as r
-      where a.host = v_host and a.mountpoint = v_stream
+      using unnest(v_streams, v_removed, v_heads) as u(mountpoint, rows, head), jsonb_array_elements(u.rows) as r
+      where u.head is not null and a.host = v_host and a.mountpoint = u.mountpoint
         and a.key = mountledger.ledger_attachment_key(r ->> 'volume', r ->> 'consumer');
     end if;
-    if jsonb_typeof(batch -> 'added') = 'array' then
-      v_done := mountledger.ledger_put_attachments(v_host, v_stream, at, batch -> 'added');
+    if v_added is not null then
+      v_done := mountledger.ledger_put_attachments(v_host, v_streams, at, v_added);
     end if;
-    if (batch ->> 'confirmAll')::boolean then
+    if true = any(v_confirm_all) then
       update mountledger.attachment a set confirmed = true
-      where a.host = v_host and a.mountpoint = v_stream and not a.confirmed;
+      from unnest(v_streams, v_confirm_all, v_heads) as u(mountpoint, all_of_it, head)
+      where u.head is not null and u.all_of_it and a.host = v_host and a.mountpoint = u.mountpoint and not a.confirmed;
     end if;
   end if;
 
-  if not (batch ->> 'local')::boolean then
-    perform pg_notify(
-      mountledger.ledger_channel(v_host),
-      case when octet_length(v_stream) > 7900 then left(v_stream, 1975) else v_stream end);
+  if false = any(v_local) then
+    for i in 1 .. v_size loop
+      if v_heads[i] is not null and not v_local[i] then
+        perform pg_notify(
+          mountledger.ledger_channel(v_host),
+          case when octet_length(v_streams[i]) > 7900 then left(v_streams[i], 1975) else v_streams[i] end);
+      end if;
+    end loop;
   end if;
-  outcome := 'appended';
-  reason := null;
 end
 $$;
 

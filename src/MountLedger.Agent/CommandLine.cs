@@ -11,7 +11,13 @@ public static class CommandLine
     private const int BadUsage = 2;
     private const int Unavailable = 5;
 
-    public static async Task<int> RunAsync(string[] args)
+    /// <summary>The program as it is called by people and services.</summary>
+    public static Task<int> RunAsync(string[] args) => RunAsync(args, settings => AgentServer.RunAsync(settings, args));
+
+    /// <summary>The launcher of an agent that was called with these arguments: it reads the same settings, so that it need not be told anything.</summary>
+    public static Task<int> LaunchAsync(string[] args) => RunAsync(args, LauncherProgram.RunAsync);
+
+    private static async Task<int> RunAsync(string[] args, Func<AgentSettings, Task<int>> serve)
     {
         Option<string?> config = new("--config") { Description = $"Configuration file (JSON, comments allowed). Default: {AgentSettings.ConfigFileDefault}, if it exists", HelpName = "FILE" };
         Option<string?> stateDir = new("--state-dir") { Description = $"State: own PostgreSQL, epoch, worker records. Default: {AgentSettings.StateDirDefault}", HelpName = "DIR" };
@@ -39,7 +45,7 @@ public static class CommandLine
                 Host = parsed.GetValue(host) ?? given.Host,
                 Roots = parsed.GetValue(root) is { Length: > 0 } roots ? [.. roots] : given.Roots,
             });
-        agent.SetAction((parsed, _) => GuardedAsync(() => AgentServer.RunAsync(Settings(parsed))));
+        agent.SetAction((parsed, _) => GuardedAsync(() => serve(Settings(parsed))));
         rebuild.SetAction((parsed, token) => GuardedAsync(() => RebuildAsync(Settings(parsed), parsed.GetValue(host), token)));
 
         var result = agent.Parse(args);

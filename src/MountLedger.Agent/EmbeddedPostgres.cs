@@ -15,21 +15,19 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
 {
     private const int SocketPathMaxBytes = 107; // unix(7): sun_path holds 108, one of them the final zero
     private const string SocketName = "/.s.PGSQL.5432";
-    private const int LogFilesMax = 5;
     private const string LogFileSizeMax = "4MB";
 
     private static readonly TimeSpan InitMax = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan ReadyMax = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan LeftoversMax = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan LogTrimInterval = TimeSpan.FromMinutes(1);
 
     private readonly string baseDirectory;
     private readonly string dataDirectory;
     private readonly string socketDirectory;
     private readonly string logDirectory;
     private readonly EmbeddedPostgresAccount account;
-    private readonly Timer logTrimmer;
+    private readonly EmbeddedPostgresLogs logs;
     private EmbeddedPostgresBinaries? binaries;
 
     private EmbeddedPostgres(string stateDirectory, EmbeddedPostgresAccount account)
@@ -39,7 +37,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         logDirectory = Path.Combine(baseDirectory, "log");
         socketDirectory = SocketDirectoryFor(stateDirectory);
         this.account = account;
-        logTrimmer = new Timer(_ => TrimLogs(), null, LogTrimInterval, LogTrimInterval);
+        logs = new EmbeddedPostgresLogs(logDirectory);
     }
 
     /// <summary>Of the role and database <c>mountledger</c>; authentication is the permission to enter the socket's directory.</summary>
@@ -47,6 +45,9 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
 
     /// <summary>The directory of the socket: under the state directory, or a short one when that path is too long for a socket.</summary>
     public string SocketDirectory => socketDirectory;
+
+    /// <summary>Where its log files are.</summary>
+    public string LogDirectory => logDirectory;
 
     /// <summary>The server was running already (an earlier agent died and left it).</summary>
     public bool WasRunning { get; private set; }
@@ -60,14 +61,10 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
     public static async Task<EmbeddedPostgres> StartAsync(string stateDirectory, CancellationToken cancellationToken)
     {
         Directory.CreateDirectory(stateDirectory);
-        // Without symbolic links: the server's working directory is compared with it.
-        var real = await BoundedProcess.RunAsync(["realpath", "--", stateDirectory], TimeSpan.FromSeconds(10), cancellationToken);
-        if (real.ExitCode != 0) throw new EmbeddedPostgresException($"{stateDirectory} cannot be resolved: {real.Output.Trim()}");
-        var path = real.Output.TrimEnd('\n');
-        var server = new EmbeddedPostgres(path, await EmbeddedPostgresAccount.ChooseAsync(path, cancellationToken));
+        var server = await OfAsync(stateDirectory, cancellationToken);
         try
         {
-            await server.BringUpAsync(path, cancellationToken);
+            await server.BringUpAsync(cancellationToken);
             return server;
         }
         catch
@@ -75,6 +72,17 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
             await server.DisposeAsync();
             throw;
         }
+    }
+
+    /// <summary>The server of a state directory that is there, running or not: to stop it.</summary>
+    /// <exception cref="EmbeddedPostgresException">The directory is not there, or there is no account to run it as.</exception>
+    public static async Task<EmbeddedPostgres> OfAsync(string stateDirectory, CancellationToken cancellationToken)
+    {
+        // Without symbolic links: the server's working directory is compared with it.
+        var real = await BoundedProcess.RunAsync(["realpath", "--", stateDirectory], TimeSpan.FromSeconds(10), cancellationToken);
+        if (real.ExitCode != 0) throw new EmbeddedPostgresException($"{stateDirectory} cannot be resolved: {real.Output.Trim()}");
+        var path = real.Output.TrimEnd('\n');
+        return new EmbeddedPostgres(path, await EmbeddedPostgresAccount.ChooseAsync(path, cancellationToken));
     }
 
     /// <summary>Fast shutdown (sessions are ended, nothing is lost). At the deadline an immediate one, which the next start recovers from.</summary>
@@ -90,11 +98,11 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
     }
 
     /// <summary>Lets go of the server without stopping it.</summary>
-    public ValueTask DisposeAsync() => logTrimmer.DisposeAsync();
+    public ValueTask DisposeAsync() => logs.DisposeAsync();
 
-    private async Task BringUpAsync(string stateDirectory, CancellationToken cancellationToken)
+    private async Task BringUpAsync(CancellationToken cancellationToken)
     {
-        account.OpenWayTo(stateDirectory);
+        account.OpenWayTo(Path.GetDirectoryName(baseDirectory)!);
         Directory.CreateDirectory(
             baseDirectory,
             UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute
@@ -102,7 +110,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         await InitialiseAsync(cancellationToken);
         await MakeSocketDirectoryAsync(cancellationToken);
         await account.MakeDirectoryAsync(logDirectory, "0770", cancellationToken);
-        TrimLogs();
+        logs.Trim();
 
         WasRunning = await FindRunningAsync(cancellationToken);
         if (!WasRunning) await LaunchAsync(cancellationToken);
@@ -187,7 +195,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
             {
                 throw new EmbeddedPostgresException(
                     $"PostgreSQL did not start (exit {process.ExitCode}, as {account.Description}, log in {logDirectory}): "
-                    + LastLines(output + NewestLog()));
+                    + LastLines(output + logs.Newest()));
             }
             if (waited.Elapsed > ReadyMax)
             {
@@ -246,35 +254,6 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         var file = Path.Combine(dataDirectory, "PG_VERSION");
         if (File.Exists(file) && int.TryParse(File.ReadAllText(file).Trim(), CultureInfo.InvariantCulture, out var major)) return major;
         throw new EmbeddedPostgresException($"{dataDirectory} is no data directory of PostgreSQL (no PG_VERSION): move it away");
-    }
-
-    /// <summary>Keeps the newest log files; the server begins a new one at 4 MB.</summary>
-    private void TrimLogs()
-    {
-        try
-        {
-            foreach (var file in LogFiles().Skip(LogFilesMax)) File.Delete(file);
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
-        {
-            // Tried again a minute later; a log is not worth more.
-        }
-    }
-
-    private IEnumerable<string> LogFiles() => Directory.Exists(logDirectory)
-        ? Directory.GetFiles(logDirectory, "server-*.log").OrderDescending(StringComparer.Ordinal)
-        : [];
-
-    private string NewestLog()
-    {
-        try
-        {
-            return LogFiles().FirstOrDefault() is { } file ? File.ReadAllText(file) : "";
-        }
-        catch (Exception failure) when (failure is IOException or UnauthorizedAccessException)
-        {
-            return "";
-        }
     }
 
     private static string LastLines(string output) =>

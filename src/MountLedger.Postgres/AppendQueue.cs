@@ -8,15 +8,13 @@ namespace MountLedger.Postgres;
 /// company waits for nobody and for no change of threads; whoever finds none free is written by the next one, together with all who wait.
 /// </summary>
 /// <remarks>
-/// A gathered transaction is one call of <c>ledger_append</c> for each append, sent together. What a call refuses (a conflict, an older epoch) it
-/// returns as a value and has not written, so it fails alone. If one raises an error, all of them are rolled back, and each is tried again by
-/// itself. Nobody gets his answer before the commit.
+/// A transaction is one call of <c>ledger_append</c>. An append that it refuses (a conflict, an older epoch) it returns as a value and has not written,
+/// so that one fails alone. If one raises an error, all of them are rolled back, and each is tried again by itself. Nobody gets his answer before
+/// the commit.
 /// </remarks>
 internal sealed class AppendQueue : IAsyncDisposable
 {
     private const int WritersMax = 2;
-    private const int GatheredMax = 64;
-    private const int GatheredBytesMax = 1 << 20;
     private const int EventsPerSecondMin = 500;
 
     private static int roomMade;
@@ -55,7 +53,7 @@ internal sealed class AppendQueue : IAsyncDisposable
         {
             try
             {
-                Write(writer, [append]);
+                Write(writer, Alone(append));
             }
             finally
             {
@@ -104,76 +102,72 @@ internal sealed class AppendQueue : IAsyncDisposable
 
     private void WriteWaiting(Writer writer)
     {
-        List<PendingAppend> gathered;
+        GatheredAppends gathered;
         lock (turn) gathered = Take();
         if (gathered.Count > 0) Write(writer, gathered);
         GoOn(writer, hadCompany: gathered.Count > 1);
     }
 
-    /// <summary>
-    /// The next ones to be written, in the order of their streams: two transactions that want the same streams then lock them in the same order.
-    /// </summary>
-    private List<PendingAppend> Take()
+    /// <summary>The next ones to be written, as they came, up to the first that cannot come along.</summary>
+    private GatheredAppends Take()
     {
-        var gathered = new List<PendingAppend>();
-        var bytes = 0;
-        while (gathered.Count < GatheredMax && waiting.TryPeek(out var next))
+        var gathered = new GatheredAppends();
+        while (waiting.TryPeek(out var next) && gathered.HasRoomFor(next))
         {
-            if (gathered.Count > 0 && (next.GoesAlone || gathered[0].GoesAlone || bytes + next.Document.Length > GatheredBytesMax)) break;
             waiting.Dequeue();
-            if (!next.TryBegin()) continue;
-            gathered.Add(next);
-            bytes += next.Document.Length;
+            if (next.TryBegin()) gathered.Add(next);
         }
-        return [.. gathered.OrderBy(append => append.Batch.Stream.Host, StringComparer.Ordinal).ThenBy(append => append.Batch.Stream.Id, StringComparer.Ordinal)];
+        gathered.Sort();
+        return gathered;
     }
 
-    private void Write(Writer writer, List<PendingAppend> appends)
+    private static GatheredAppends Alone(PendingAppend append)
+    {
+        var alone = new GatheredAppends();
+        alone.Add(append);
+        return alone;
+    }
+
+    private void Write(Writer writer, GatheredAppends gathered)
     {
         try
         {
-            var results = Commit(writer, appends);
+            var results = Commit(writer, gathered);
             database.Answered();
             database.AppendFailure = null;
-            for (var i = 0; i < appends.Count; i++) appends[i].Complete(results[i]);
+            for (var i = 0; i < results.Length; i++) gathered.Appends[i].Complete(results[i]);
         }
-        catch (PostgresException error) when (appends.Count > 1 && IsOfOne(error))
+        catch (PostgresException error) when (gathered.Count > 1 && IsOfOne(error))
         {
-            foreach (var append in appends) Write(writer, [append]);
+            foreach (var append in gathered.Appends) Write(writer, Alone(append));
         }
 #pragma warning disable CA1031 // Whatever it is, it belongs to those who wait for these appends.
         catch (Exception failure)
 #pragma warning restore CA1031
         {
-            if (LedgerDatabase.IsUnavailable(failure, CancellationToken.None)) Unavailable(writer, appends, failure);
-            else foreach (var append in appends) append.Fail(failure);
+            if (LedgerDatabase.IsUnavailable(failure, CancellationToken.None)) Unavailable(writer, gathered.Appends, failure);
+            else foreach (var append in gathered.Appends) append.Fail(failure);
         }
     }
 
     /// <summary>One transaction: it is committed when this returns.</summary>
-    private AppendResult[] Commit(Writer writer, List<PendingAppend> appends)
+    private AppendResult[] Commit(Writer writer, GatheredAppends gathered)
     {
-        using var batch = new NpgsqlBatch(writer.Connect(connections, database.Doubts));
+        using var command = gathered.Command(writer.Connect(connections, database.Doubts));
         // Ten thousand consumers that leave at once are ten thousand events: a long time is no sign then that the ledger is away.
-        batch.Timeout += appends.Sum(append => append.Batch.Events.Length) / EventsPerSecondMin;
-        foreach (var append in appends)
-            batch.BatchCommands.Add(new NpgsqlBatchCommand(PendingAppend.Statement) { Parameters = { LedgerRows.Document(append.Document) } });
-        using var row = batch.ExecuteReader();
-        var results = new AppendResult[appends.Count];
-        for (var i = 0; i < appends.Count; i++)
-        {
-            row.Read();
-            results[i] = appends[i].ReadResult(row);
-            // After the last one this waits for the end of the transaction: its rows are sent before it is committed.
-            row.NextResult();
-        }
+        command.CommandTimeout += gathered.Events / EventsPerSecondMin;
+        using var row = command.ExecuteReader();
+        row.Read();
+        var results = gathered.Read(row);
+        // The row is sent before the transaction is committed: this waits for its end.
+        row.NextResult();
         return results;
     }
 
     /// <summary>
     /// The ledger is away. Those who wait are told at once instead of trying one after the other; nothing of theirs was sent.
     /// </summary>
-    private void Unavailable(Writer writer, List<PendingAppend> appends, Exception failure)
+    private void Unavailable(Writer writer, IReadOnlyList<PendingAppend> appends, Exception failure)
     {
         database.AppendFailure = failure;
         // Before anybody is told: whoever then reads has to read what is final. What the server itself refused is.

@@ -40,7 +40,7 @@ public sealed class LedgerQueries(LedgerDatabase database)
         var limit = Math.Clamp(filter.Limit, 1, LimitMax);
         var where = new Conditions();
         if (filter.Host is { } host) where.Add("s.tenant_id = {0}", LedgerRows.Text(host));
-        if (filter.Phase is { } phase) where.Add("m.phase = {0}", LedgerRows.Text(BatchDocument.Name(phase)));
+        if (filter.Phase is { } phase) where.Add("m.phase = {0}", LedgerRows.Text(LedgerDocuments.Name(phase)));
         else if (filter.Drifted) where.Add("m.state -> 'drift' <> '{}'::jsonb");
         else where.Add("m.phase is distinct from 'absent'");
         if (filter.Consumer is { } consumer)

@@ -105,7 +105,7 @@ internal static class LedgerRows
         var attachments = new List<Attachment>(volumes.Length);
         for (var i = 0; i < volumes.Length; i++)
         {
-            if (!BatchDocument.TryParse<OnFailure>(failures[i], out var onFailure)) return null;
+            if (!LedgerDocuments.TryParse<OnFailure>(failures[i], out var onFailure)) return null;
             attachments.Add(new Attachment(
                 volumes[i], consumers[i], onFailure, confirmed[i], firsts[i], new DateTimeOffset(since[i]), actors[i]));
         }

@@ -1,20 +1,10 @@
 using System.Collections.Immutable;
-using Npgsql;
 
 namespace MountLedger.Postgres;
 
-/// <summary>An append on its way: what is sent, how its answer is read, and who waits for it.</summary>
+/// <summary>An append on its way: what is sent, what its answer means, and who waits for it.</summary>
 internal sealed class PendingAppend
 {
-    /// <summary>The call of <c>ledger_append</c>; its one parameter is <see cref="Document"/>.</summary>
-    public const string Statement =
-        """
-        select outcome, actual, reason, at, seqs, hashes, request_actor, request_body_hash, request_mountpoint,
-          request_version, request_status, request_answer
-        from mountledger.ledger_append($1)
-        """;
-
-    private readonly ImmutableArray<EncodedEvent> events;
     private readonly TaskCompletionSource<AppendResult> result = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int begun;
 
@@ -23,19 +13,30 @@ internal sealed class PendingAppend
     {
         Check(batch);
         Batch = batch;
-        events = ImmutableArray.CreateRange(batch.Events, EncodedEvent.Of);
-        Document = BatchDocument.Encode(batch, events);
+        Events = ImmutableArray.CreateRange(batch.Events, EncodedEvent.Of);
+        Row = LedgerDocuments.EncodeRow(batch);
+        if (batch.Request is { } request) Request = LedgerDocuments.EncodeRequest(request);
+        Added = LedgerDocuments.EncodeAdded(batch.Attachments);
+        Removed = LedgerDocuments.EncodeRemoved(batch.Attachments);
+        Size = Row.Length + (Request?.Length ?? 0) + (Added?.Length ?? 0) + (Removed?.Length ?? 0) + Events.Sum(change => change.Data.Length);
     }
 
     public AppendBatch Batch { get; }
 
-    public byte[] Document { get; }
+    /// <summary>The batch's events with the ids that they get.</summary>
+    public ImmutableArray<EncodedEvent> Events { get; }
 
-    /// <summary>
-    /// It needs a transaction of its own. What concerns the host as a whole takes the host's lock exclusively, and waits for the other writer. And an
-    /// idempotency key is a lock in no order with those of streams: two transactions that hold one each could wait for each other.
-    /// </summary>
-    public bool GoesAlone => Batch.Stream.Id == HostEvent.StreamId || Batch.Request is not null;
+    /// <summary>The documents of <see cref="LedgerDocuments"/>; null: it has none of that kind.</summary>
+    public byte[] Row { get; }
+    public byte[]? Request { get; }
+    public byte[]? Added { get; }
+    public byte[]? Removed { get; }
+
+    /// <summary>About how many bytes are sent.</summary>
+    public int Size { get; }
+
+    /// <summary>It needs a transaction of its own: what concerns the host as a whole takes the host's lock exclusively, and waits for the other writer.</summary>
+    public bool GoesAlone => Batch.Stream.Id == HostEvent.StreamId;
 
     public Task<AppendResult> Result => result.Task;
 
@@ -46,29 +47,19 @@ internal sealed class PendingAppend
 
     public void Fail(Exception failure) => result.TrySetException(failure);
 
-    /// <summary>What the row that <paramref name="row"/> stands on says.</summary>
-    public AppendResult ReadResult(NpgsqlDataReader row)
+    /// <summary>What the ledger answered when it was appended.</summary>
+    /// <param name="at">The time of the events.</param>
+    /// <param name="seqs">The numbers of the events.</param>
+    /// <param name="hashes">The hashes of the events.</param>
+    public AppendResult Recorded(DateTimeOffset at, ReadOnlySpan<long?> seqs, ReadOnlySpan<string?> hashes)
     {
-        switch (row.GetString(0))
-        {
-            case "conflict": return new AppendResult.Conflict(row.GetInt64(1));
-            case "stale-epoch": return new AppendResult.StaleEpoch(row.GetInt64(1));
-            case "host-down": return new AppendResult.HostDown(LedgerRows.TextOrNull(row, 2));
-            case "duplicate":
-                return new AppendResult.DuplicateRequest(new StoredRequest(
-                    Batch.Request!.Key, row.GetString(6), row.GetString(7), LedgerRows.TextOrNull(row, 8),
-                    row.IsDBNull(9) ? null : row.GetInt64(9), row.IsDBNull(10) ? null : row.GetInt32(10), LedgerRows.TextOrNull(row, 11)));
-        }
-        var at = row.GetFieldValue<DateTimeOffset>(3);
-        var seqs = row.GetFieldValue<long[]>(4);
-        var hashes = row.GetFieldValue<string[]>(5);
-        var recorded = ImmutableArray.CreateBuilder<RecordedEvent>(events.Length);
-        for (var i = 0; i < events.Length; i++)
+        var recorded = ImmutableArray.CreateBuilder<RecordedEvent>(Events.Length);
+        for (var i = 0; i < Events.Length; i++)
         {
             recorded.Add(new RecordedEvent(
-                seqs[i], Guid.Parse(events[i].Id), Batch.Stream, Batch.ExpectedVersion + i + 1, events[i].Type, Batch.Events[i], at,
+                seqs[i]!.Value, Events[i].Id, Batch.Stream, Batch.ExpectedVersion + i + 1, Events[i].Type, Batch.Events[i], at,
                 Batch.Origin.Actor, Batch.Origin.CorrelationId, Batch.Origin.CausationId, Batch.Origin.Epoch, Batch.Origin.Agent,
-                hashes[i], events[i].Data));
+                hashes[i]!, Events[i].Data));
         }
         return new AppendResult.Appended(recorded.MoveToImmutable());
     }

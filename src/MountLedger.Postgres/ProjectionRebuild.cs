@@ -147,15 +147,15 @@ public sealed class ProjectionRebuild(LedgerDatabase database)
             if (mountpoint is { } state)
             {
                 finished.Add(Put(
-                    "select mountledger.ledger_put_mountpoint($1, $2, $3, $4, $5, $6)", LedgerRows.Text(state.Stream.Host),
+                    "select mountledger.ledger_put_mountpoints($1, array[$2], array[$3], array[$4], array[$5], array[$6])", LedgerRows.Text(state.Stream.Host),
                     LedgerRows.Text(state.Stream.Id), LedgerRows.Number(state.Version), LedgerRows.Time(state.UpdatedAt),
-                    LedgerRows.Text(headHash), LedgerRows.Document(BatchDocument.EncodeMountpoint(state))));
+                    LedgerRows.Text(headHash), LedgerRows.Document(LedgerDocuments.EncodeMountpoint(state))));
                 if (!state.Attachments.IsEmpty)
                 {
                     finished.Add(Put(
-                        "select mountledger.ledger_put_attachments($1, $2, $3, $4)", LedgerRows.Text(state.Stream.Host),
+                        "select mountledger.ledger_put_attachments($1, array[$2], array[$3], array[$4])", LedgerRows.Text(state.Stream.Host),
                         LedgerRows.Text(state.Stream.Id), LedgerRows.Time(state.UpdatedAt),
-                        LedgerRows.Document(BatchDocument.EncodeAttachments(state))));
+                        LedgerRows.Document(LedgerDocuments.EncodeAttachments(state))));
                 }
             }
             if (host is { } hostState)
@@ -163,7 +163,7 @@ public sealed class ProjectionRebuild(LedgerDatabase database)
                 finished.Add(Put(
                     "select mountledger.ledger_put_host($1, $2, $3, $4, $5)", LedgerRows.Text(hostState.Host),
                     LedgerRows.Number(hostState.Version), LedgerRows.Time(hostState.UpdatedAt), LedgerRows.Text(headHash),
-                    LedgerRows.Document(BatchDocument.EncodeHost(hostState))));
+                    LedgerRows.Document(LedgerDocuments.EncodeHost(hostState))));
             }
             mountpoint = null;
             host = null;

@@ -5,6 +5,7 @@ namespace MountLedger.EndToEnd;
 public sealed class AgentOwnPostgresTests
 {
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Its_data_are_kept_over_a_stop_and_nothing_of_it_runs_meanwhile()
     {
         await using var agent = await AgentProcess.StartAsync(postgres: null);
@@ -41,6 +42,7 @@ public sealed class AgentOwnPostgresTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task After_kill_of_everything_what_was_answered_is_there()
     {
         await using var agent = await AgentProcess.StartAsync(postgres: null);
@@ -57,6 +59,7 @@ public sealed class AgentOwnPostgresTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task When_it_dies_it_is_started_again_and_the_mounts_stay()
     {
         await using var agent = await AgentProcess.StartAsync(postgres: null);

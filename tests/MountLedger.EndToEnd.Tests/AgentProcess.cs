@@ -209,8 +209,22 @@ public sealed class AgentProcess : IAsyncDisposable
         return _process.ExitCode;
     }
 
-    /// <summary>The agent's worker processes, as the process table shows them.</summary>
-    public IReadOnlyList<int> Workers() => [.. ProcessesOf(Pid).Where(pid => CommandOf(pid).Contains("worker", StringComparer.Ordinal))];
+    /// <summary>The agent's worker processes, as the process table shows them: whoever is their parent.</summary>
+    public IReadOnlyList<int> Workers() => PartsCalled("worker");
+
+    /// <summary>The process that keeps the agent's capabilities; null: there is none.</summary>
+    public int? Launcher() => PartsCalled("launcher") is [var pid, ..] ? pid : null;
+
+    /// <summary>Other parts of the same program, by what they were called with: the name of the part, and this agent's root.</summary>
+    private List<int> PartsCalled(string name) =>
+    [
+        .. from directory in Directory.GetDirectories("/proc")
+           where char.IsAsciiDigit(Path.GetFileName(directory)[0])
+           let pid = int.Parse(Path.GetFileName(directory), CultureInfo.InvariantCulture)
+           let command = CommandOf(pid)
+           where command.Length > 2 && command[1] == name && command.Contains(Root, StringComparer.Ordinal)
+           select pid,
+    ];
 
     /// <summary>How many descriptors the agent and its workers have open.</summary>
     public int OpenDescriptors() => Workers().Append(Pid).Sum(pid => Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length);
@@ -243,6 +257,7 @@ public sealed class AgentProcess : IAsyncDisposable
             _process.Kill();
             await _process.WaitForExitAsync();
         }
+        KillLauncher();
         KillWorkersSeen();
         await KillPostgresAsync();
         foreach (var mount in MountsBelow(_directory.FullName).Reverse()) Shell.Run("umount", "--lazy", "--no-canonicalize", mount.Path);
@@ -277,6 +292,12 @@ public sealed class AgentProcess : IAsyncDisposable
         MountInfoReader.Read(out _).Select(entry => entry.Mount).Where(mount => MountPath.IsBelow(mount.Path, directory));
 
     private void NoteWorkers() => _workersSeen.UnionWith(Workers());
+
+    /// <summary>A launcher ends with its agent, unless the test has stopped it.</summary>
+    private void KillLauncher()
+    {
+        if (Launcher() is { } launcher) KillQuietly(launcher);
+    }
 
     private void KillWorkersSeen()
     {

@@ -24,6 +24,7 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Told_to_stop_it_waits_for_a_running_operation_as_long_as_it_was_given()
     {
         await using var agent = await suite.StartAsync(environment =>

@@ -85,6 +85,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_given_server_that_may_forget_is_found_and_the_printed_commands_make_it_remember()
     {
         // A server whose settings are its administrator's; the agent's own has these on its command line, where nobody can change them.

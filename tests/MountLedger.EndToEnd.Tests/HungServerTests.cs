@@ -149,6 +149,7 @@ public sealed class HungServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Walk_that_hangs_costs_one_worker_and_neither_stop_nor_start_waits_for_it()
     {
         await using var agent = await suite.StartAsync(Setting);

@@ -30,6 +30,22 @@ public sealed class GatheringTests(PostgresServer server) : LedgerTest(server)
     }
 
     [PostgresFact]
+    public async Task Those_with_a_key_are_gathered_too_and_the_second_one_of_a_key_is_told_of_the_first()
+    {
+        var waiting = await WhileWritersAreHeldAsync(() => Enumerable.Range(0, 20).Select(i =>
+            Store.AppendAsync(Batch(At($"/srv/{i}"), FirstAttach(), request: Request(i == 13 ? "key-12" : $"key-{i}")), default).AsTask()));
+
+        for (var i = 0; i < 20; i++)
+        {
+            if (i == 13) Assert.Equal("key-12", Assert.IsType<AppendResult.DuplicateRequest>(waiting[i].Result).Existing.Key);
+            else Assert.IsType<AppendResult.Appended>(waiting[i].Result);
+        }
+        Assert.Equal(19, await ScalarAsync<long>("select count(*) from mountledger.request"));
+        Assert.InRange(await ScalarAsync<long>("select count(distinct xmin::text) from mountledger.mt_events where stream_id like '/srv/%'"), 1, 4);
+        await AssertNumbersHaveNoGapAsync();
+    }
+
+    [PostgresFact]
     public async Task Each_refusal_is_the_answer_of_its_own_append_and_of_no_other()
     {
         await new HostLease(Database).TakeAsync(Host, "a1", "m1", "b1", 0, TimeSpan.FromMinutes(1), default);
@@ -56,18 +72,14 @@ public sealed class GatheringTests(PostgresServer server) : LedgerTest(server)
     }
 
     [PostgresFact]
-    public async Task Two_appends_to_one_stream_in_one_transaction_follow_each_other()
+    public async Task Of_three_appends_to_one_stream_that_wait_together_one_wins_and_the_others_get_its_version()
     {
-        var first = Batch(At("/srv/a"), FirstAttach());
-        var second = Batch(first.NewState!, [new MountEvent.AttachmentAdded("vol", "vm-2", OnFailure.Forget)]);
+        var waiting = await WhileWritersAreHeldAsync(() =>
+            Enumerable.Range(0, 3).Select(_ => Store.AppendAsync(Batch(At("/srv/a"), FirstAttach()), default).AsTask()));
 
-        var waiting = await WhileWritersAreHeldAsync(() => ((AppendBatch[])[first, second, first]).Select(batch => Store.AppendAsync(batch, default).AsTask()));
-
-        Assert.Equal([1, 2], Assert.IsType<AppendResult.Appended>(waiting[0].Result).Events.Select(e => e.Version));
-        Assert.Equal([3], Assert.IsType<AppendResult.Appended>(waiting[1].Result).Events.Select(e => e.Version));
-        Assert.Equal(3, Assert.IsType<AppendResult.Conflict>(waiting[2].Result).ActualVersion);
-        var stored = await Store.ReadStreamAsync(first.Stream, 1, default);
-        Assert.Equal(stored[1].Hash, await ScalarAsync<string>("select headers ->> 'prev' from mountledger.mt_events where stream_id = '/srv/a' and version = 3"));
+        Assert.Equal(1, waiting.Count(result => result.Result is AppendResult.Appended));
+        Assert.Equal(2, waiting.Count(result => result.Result is AppendResult.Conflict { ActualVersion: 2 }));
+        Assert.Equal(2, (await Store.ReadStreamAsync(At("/srv/a").Stream, 1, default)).Count);
     }
 
     [PostgresTheory]

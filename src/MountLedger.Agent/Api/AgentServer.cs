@@ -8,8 +8,12 @@ namespace MountLedger.Agent;
 /// <summary>The agent as a program: the hosted service with the HTTP interface on its unix socket.</summary>
 public static class AgentServer
 {
-    public static async Task<int> RunAsync(AgentSettings settings)
+    /// <param name="settings">What it is to serve.</param>
+    /// <param name="args">The command line: before anything else is opened, the program starts itself again with it, without capabilities.</param>
+    public static async Task<int> RunAsync(AgentSettings settings, string[] args)
     {
+        if (Launcher.OfThisProcess is null && Capabilities.CanBeGivenUp())
+            Capabilities.GiveUp(settings.Workers().FileName, ["launcher", "--", .. args]);
         FileCreationMask.Restrict(Convert.ToUInt32("022", 8));
         // The content root is not the working directory, and nothing is watched: the web host would walk and watch every directory
         // below it, mounts included, and the agent must not touch those.
@@ -27,6 +31,8 @@ public static class AgentServer
         });
         builder.Logging.SetMinimumLevel(LogLevel.Information)
             .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None).AddFilter("Npgsql", LogLevel.Warning);
+        using var launcher = Launcher.OfThisProcess;
+        if (launcher is not null) builder.Services.AddSingleton(launcher);
         builder.Services.AddMountLedger(settings);
         builder.Services.AddSingleton<MeterReadings>();
         builder.Services.AddOpenApi("v1");

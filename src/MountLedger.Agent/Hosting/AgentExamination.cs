@@ -17,13 +17,15 @@ public sealed class AgentExamination(AgentSettings settings, NodeAccess access, 
     private const long FreeBytesMin = 256L << 20;
 
     private static readonly TimeSpan PartMax = TimeSpan.FromSeconds(8);
+    private static readonly TimeSpan LauncherMax = TimeSpan.FromSeconds(2);
 
     public async Task<DoctorView> RunAsync(CancellationToken cancellationToken)
     {
         var kernel = BoundedAsync("worker", KernelAsync, cancellationToken);
         var server = BoundedAsync("postgres", ServerAsync, cancellationToken);
-        ImmutableArray<DoctorFinding> own = [.. Serving(), .. Worker(), .. Descriptors(), .. StateDirectory(), .. Machine()];
-        return new DoctorView(settings.Host, [.. own, .. await server, .. await kernel]);
+        var launcher = BoundedAsync("launcher", LauncherAsync, cancellationToken);
+        ImmutableArray<DoctorFinding> own = [.. Serving(), .. Privileges(), .. Worker(), .. Descriptors(), .. StateDirectory(), .. Machine()];
+        return new DoctorView(settings.Host, [.. own, .. await launcher, .. await server, .. await kernel]);
     }
 
     private async Task<ImmutableArray<DoctorFinding>> KernelAsync(CancellationToken cancellationToken) =>
@@ -45,6 +47,33 @@ public sealed class AgentExamination(AgentSettings settings, NodeAccess access, 
                 "agent", "serving", $"host {settings.Host} is served by another agent now", "stop one of the two, then restart this one"),
             { } node => DoctorFinding.Ok("agent", "serving", $"commands are taken, epoch {node.Agent.Epoch}"),
         };
+    }
+
+    private static IEnumerable<DoctorFinding> Privileges()
+    {
+        const string Area = "permissions";
+        const string Name = "agent";
+        var sets = Capabilities.SetsInUse();
+        yield return (Launcher.OfThisProcess, sets) switch
+        {
+            (_, []) => DoctorFinding.Ok(Area, Name, "the agent has no capability, and can get none"),
+            ({ }, ["CapBnd"]) => DoctorFinding.Note(
+                Area, Name, "the agent has no capability; its bounding set is not empty, which no_new_privs keeps from being of use",
+                "start mountledgerd with CAP_SETPCAP, which is needed to empty it (systemd: CapabilityBoundingSet; container: cap_add)"),
+            _ when Capabilities.IsInUserNamespace() => DoctorFinding.Ok(Area, Name, "the agent has capabilities over its user namespace alone"),
+            _ => DoctorFinding.Note(
+                Area, Name, $"the agent has capabilities ({string.Join(", ", sets)}): it is a part of another program, which keeps its own",
+                "run mountledgerd as a program of its own, and use it over its socket"),
+        };
+    }
+
+    private static async Task<ImmutableArray<DoctorFinding>> LauncherAsync(CancellationToken cancellationToken)
+    {
+        if (Launcher.OfThisProcess is not { } launcher) return [];
+        var pid = launcher.Pid.ToString(CultureInfo.InvariantCulture);
+        return await launcher.ProblemAsync(LauncherMax, cancellationToken) is { } problem
+            ? [DoctorFinding.Shortfall("launcher", "answer", $"{problem}: no worker can be started", "let it go on", $"kill -CONT {pid}")]
+            : [DoctorFinding.Ok("launcher", "answer", $"process {pid} has the capabilities that the agent gave up")];
     }
 
     private IEnumerable<DoctorFinding> Worker()

@@ -100,6 +100,16 @@ public sealed record AgentSettings
         HelperTypes = [.. HelperTypes.Select(pair => HelperFilesystems.Configured(pair.Key, pair.Value))],
     };
 
+    /// <summary>How workers are started: the same in the agent and in its launcher.</summary>
+    internal WorkerOptions Workers() => WorkerOptions.ForThisProgram(Roots, StateDir) with
+    {
+        Directories = Directories,
+        OperationDeadline = TimeSpan.FromSeconds(OperationSeconds),
+        HelperDeadline = TimeSpan.FromSeconds(HelperSeconds),
+        HelperDirectories = HelperDirs,
+        SecretsDirectory = SecretsDir,
+    };
+
     /// <summary>Mode and owner in the form that the worker is given; the settings have been checked.</summary>
     internal DirectoryAttributes Directories => new(
         DirectoryAttributes.TryMode(DirectoryMode, out var mode) ? mode : DirectoryAttributes.Default.Mode,

@@ -30,6 +30,9 @@ internal static partial class Log
     [LoggerMessage(10, LogLevel.Error, "upkeep broke off by an error of the program and is begun again")]
     public static partial void UpkeepBroke(this ILogger logger, Exception exception);
 
+    [LoggerMessage(11, LogLevel.Critical, "the launcher (pid {Pid}) is gone, and with it the capabilities: the agent ends; mounts stay in place, and the next start settles what is open")]
+    public static partial void LauncherGone(this ILogger logger, int pid);
+
     [LoggerMessage(9, LogLevel.Error, "a request failed by an error of the program: {Method} {Path}")]
     public static partial void RequestFailed(this ILogger logger, string method, string path, Exception exception);
 

@@ -23,13 +23,9 @@ public static class MountLedgerRegistration
         services.AddSingleton(settings.Policy());
         services.AddSingleton(new NodeAccess(static () => Guid.CreateVersion7().ToString()));
         services.AddSingleton<LedgerAccess>();
-        services.AddSingleton(provider => WorkerOptions.ForThisProgram(settings.Roots, settings.StateDir) with
+        services.AddSingleton(provider => settings.Workers() with
         {
-            Directories = settings.Directories,
-            OperationDeadline = TimeSpan.FromSeconds(settings.OperationSeconds),
-            HelperDeadline = TimeSpan.FromSeconds(settings.HelperSeconds),
-            HelperDirectories = settings.HelperDirs,
-            SecretsDirectory = settings.SecretsDir,
+            Launcher = provider.GetService<Launcher>(),
             Logger = provider.GetRequiredService<ILoggerFactory>().CreateLogger("worker"),
         });
         services.AddSingleton<MountVolumeHandler>();

@@ -15,14 +15,12 @@ public sealed class MountLedgerService(
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
 
-    private static readonly TimeSpan PostgresStopDeadline = TimeSpan.FromSeconds(15);
-
     private readonly ILogger _logger = loggers.CreateLogger("mountledgerd");
     private readonly CancellationTokenSource _stop = new();
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly string _agentId = Guid.CreateVersion7().ToString();
     private HostLock? _lock;
-    private EmbeddedPostgres? _postgres;
+    private OwnPostgres? _postgres;
     private HeadsMemory? _heads;
     private Serving? _serving;
     private Task _starting = Task.CompletedTask;
@@ -79,7 +77,7 @@ public sealed class MountLedgerService(
         {
             // A server that ran before us and a lease that is another's: it is that agent's server.
             var isOurs = _hasLease || !_postgres.WasRunning;
-            if (isOurs && !await _postgres.StopAsync(PostgresStopDeadline, CancellationToken.None)) _logger.UpkeepFailed("PostgreSQL did not stop in time");
+            if (isOurs && !await _postgres.StopAsync(CancellationToken.None)) _logger.UpkeepFailed("PostgreSQL did not stop in time");
             await _postgres.DisposeAsync();
             _postgres = null;
         }
@@ -117,7 +115,9 @@ public sealed class MountLedgerService(
         var version = typeof(MountLedgerService).Assembly.GetName().Version?.ToString(3) ?? "0";
         _logger.Starting(_agentId, settings.Host!, version, string.Join(", ", settings.Roots));
         Directory.CreateDirectory(settings.StateDir);
-        foreach (var root in settings.Roots) Directory.CreateDirectory(root);
+        // A launcher has made the roots: they may be on a filesystem that hangs, and the agent keeps away from all of these.
+        if (workerOptions.Launcher is { } launcher) _ = EndWithAsync(launcher);
+        else foreach (var root in settings.Roots) Directory.CreateDirectory(root);
 
         // 1. One agent for each mount namespace of this machine.
         var identity = KernelIdentityReader.Read();
@@ -165,6 +165,16 @@ public sealed class MountLedgerService(
         }
     }
 
+    /// <summary>Without its launcher an agent can start no worker, and cannot get another launcher: the service's manager can start both again.</summary>
+    private async Task EndWithAsync(Launcher launcher)
+    {
+        await launcher.Ended;
+        if (_stop.IsCancellationRequested) return;
+        _logger.LauncherGone(launcher.Pid);
+        ExitCode = 1;
+        lifetime.StopApplication();
+    }
+
     private HostLock TakeLock(KernelIdentity identity) =>
         HostLock.TryTake(settings.LockDir, identity.MountNamespaceId, out var holder) ?? throw new InvalidOperationException(
             $"another agent{(holder is { } pid ? $" (pid {pid})" : "")} serves this mount namespace "
@@ -175,7 +185,7 @@ public sealed class MountLedgerService(
         var connection = settings.Postgres;
         if (connection is null)
         {
-            _postgres = await EmbeddedPostgres.StartAsync(settings.StateDir, cancellationToken);
+            _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, cancellationToken);
             connection = _postgres.ConnectionString;
         }
         var database = ledger.Open(connection);
@@ -201,7 +211,7 @@ public sealed class MountLedgerService(
         if (_postgres is not { } dead) return;
         try
         {
-            _postgres = await EmbeddedPostgres.StartAsync(settings.StateDir, _stop.Token);
+            _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, _stop.Token);
             await dead.DisposeAsync();
         }
 #pragma warning disable CA1031 // Whatever keeps it from starting now, it is tried again; the lease has to be renewed meanwhile.

@@ -45,14 +45,13 @@ internal sealed class MountTableWatch : IDisposable
     }
 
     /// <summary>Begins to watch; what happens from now on is told.</summary>
+    /// <param name="openEvents">Opens a group of the mount events of this namespace, which takes a capability; null and the error number: there is none.</param>
     /// <exception cref="IOException">/proc is not there.</exception>
-    public static MountTableWatch Start(IReadOnlyList<string> roots, ILogger logger)
+    public static MountTableWatch Start(IReadOnlyList<string> roots, ILogger logger, Func<(Descriptor? Group, int Errno)> openEvents)
     {
         var table = Open("/proc/self/mountinfo");
-        using var ns = Open("/proc/self/ns/mnt");
         // An event tells a unique id and nothing else: of no use where the kernel does not say what that is.
-        var errno = Errno.ENOSYS;
-        var events = KernelInterfaces.HasUniqueIds ? FanotifyCalls.WatchMounts(ns.Number, out errno) : null;
+        var (events, errno) = KernelInterfaces.HasUniqueIds ? openEvents() : (null, Errno.ENOSYS);
         if (events is null)
             logger.LogInformation("The kernel tells no mount events ({Errno}): the mount table is compared whenever it changes", Errno.Name(errno));
         errno = SocketCalls.Pair(out var stop, out var stopped);

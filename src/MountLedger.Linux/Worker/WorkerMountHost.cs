@@ -101,9 +101,19 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
 
     public IAsyncEnumerable<MountTableChange> WatchAsync(CancellationToken cancellationToken)
     {
-        var watch = MountTableWatch.Start(options.Roots, options.Logger);
+        var watch = MountTableWatch.Start(options.Roots, options.Logger, OpenMountEvents);
         cancellationToken.UnsafeRegister(static watch => ((MountTableWatch)watch!).Dispose(), watch);
         return watch.ReadAllAsync(cancellationToken);
+    }
+
+    /// <summary>What is watched is the namespace, not the process: whoever opened the group, it can be read here.</summary>
+    private (Descriptor? Group, int Errno) OpenMountEvents()
+    {
+        if (options.Launcher is { } launcher) return launcher.MountEventsAsync(options.StartDeadline).GetAwaiter().GetResult();
+        var number = PathCalls.OpenAt(PathCalls.AT_FDCWD, "/proc/self/ns/mnt", PathCalls.O_RDONLY, 0, out var errno);
+        if (number < 0) return (null, errno);
+        using var ns = new Descriptor(number);
+        return (FanotifyCalls.WatchMounts(number, out errno), errno);
     }
 
     public async Task<ObservedMount?> FindAsync(ulong mountId, CancellationToken cancellationToken) =>

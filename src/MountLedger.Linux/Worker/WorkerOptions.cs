@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 
@@ -52,6 +53,25 @@ public sealed record WorkerOptions(
     public DirectoryAttributes Directories { get; init; } = DirectoryAttributes.Default;
 
     public ILogger Logger { get; init; } = NullLogger.Instance;
+
+    /// <summary>Who starts the workers, and opens what takes a capability; null: this process, with what it is allowed to.</summary>
+    public Launcher? Launcher { get; init; }
+
+    /// <summary>The arguments of a worker whose channel is its descriptor <see cref="ProgramStart.Channel"/>.</summary>
+    internal IReadOnlyList<string> Arguments()
+    {
+        // The answer that a helper took too long has to come before the worker itself has taken too long.
+        var helperMs = (long)Math.Min(HelperDeadline.TotalMilliseconds, OperationDeadline.TotalMilliseconds * 0.8);
+        List<string> arguments = [.. PrefixArguments, WorkerEntry.ChannelFlag, ProgramStart.Channel.ToString(CultureInfo.InvariantCulture)];
+        foreach (var root in Roots) arguments.AddRange([WorkerEntry.RootFlag, root]);
+        arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(Directories.Mode, 8)]);
+        if (Directories.Owner is { } owner) arguments.AddRange([WorkerEntry.DirectoryOwnerFlag, $"{owner.Uid}:{owner.Gid}"]);
+        arguments.AddRange([WorkerEntry.StagingFlag, StagingDirectory]);
+        arguments.AddRange([WorkerEntry.HelperDeadlineFlag, helperMs.ToString(CultureInfo.InvariantCulture)]);
+        if (SecretsDirectory is { } secrets) arguments.AddRange([WorkerEntry.SecretsFlag, secrets]);
+        foreach (var directory in HelperDirectories) arguments.AddRange([WorkerEntry.HelperDirectoryFlag, directory]);
+        return arguments;
+    }
 
     /// <summary>
     /// The program that is running, as a worker of itself: <c>mountledgerd worker</c>. When the running program is another

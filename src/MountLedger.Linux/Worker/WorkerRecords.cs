@@ -5,7 +5,7 @@ namespace MountLedger.Linux;
 
 /// <summary>
 /// Files that say which workers run, one for each, named by pid: boot id, start time and program. A pid alone proves
-/// nothing, because it is used again; the three together do.
+/// nothing, because it is used again; the three together do. All of it can be read by who has no capabilities.
 /// </summary>
 internal sealed class WorkerRecords(string runDirectory)
 {
@@ -102,8 +102,9 @@ internal sealed class WorkerRecords(string runDirectory)
             var stat = File.ReadAllText($"/proc/{pid}/stat");
             // The name, in brackets, may contain anything: count from its end.
             var fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            // After an upgrade the program of a worker that the kernel still holds is a deleted file: it is ours all the same.
-            var program = PathCalls.ReadLink($"/proc/{pid}/exe")?.Replace(" (deleted)", "", StringComparison.Ordinal);
+            // As it was called: where that leads to (/proc/PID/exe) is shown only to who has every capability of the worker.
+            var called = File.ReadAllText($"/proc/{pid}/cmdline").Split('\0')[0];
+            var program = called.Length > 0 ? called : null;
             // A zombie has no program any more and can do nothing, unless it has other threads, which the kernel holds.
             if (program is null && Directory.GetDirectories($"/proc/{pid}/task").Length < 2) return null;
             return $"{bootId} {fields[19]} {program}\n";

@@ -1,4 +1,3 @@
-using System.Globalization;
 using Microsoft.Extensions.Logging;
 using MountLedger.Linux.Interop;
 
@@ -22,7 +21,6 @@ public readonly record struct WorkerCounters(long Started, long Died, long Writt
 /// </summary>
 internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
 {
-    private const int ChannelInChild = 3;
     private static readonly TimeSpan LookAgain = TimeSpan.FromMilliseconds(2);
     private static readonly TimeSpan HealthyLife = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan StuckPatience = TimeSpan.FromSeconds(1);
@@ -146,6 +144,8 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
                 "Worker {Pid} of an earlier agent was killed and the kernel does not let it go{Where}", pid,
                 actingOn is null ? "" : actingOn.Length == 0 ? ": it changes nothing" : $": it may still act on {actingOn}");
         }
+        // A launcher ends with its agent, unless something holds it: then the next one finds it by this. It changes nothing.
+        if (options.Launcher is { } launcher) records.Add(launcher.Pid, "");
         return [.. stuck.Select(worker => worker.Pid)];
     }
 
@@ -153,6 +153,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         disposed = true;
+        if (options.Launcher is { } launcher) records.Remove(launcher.Pid);
         // A start that is under way ends first, so that its worker is among those that are killed.
         var until = Environment.TickCount64 + (long)options.DeathDeadline.TotalMilliseconds;
         while (Volatile.Read(ref starting) > 0 && Environment.TickCount64 < until) await Task.Delay(LookAgain);
@@ -189,7 +190,7 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
             // One that dies at once is not started again and again without a pause.
             if (earlyDeaths[(int)kind] is > 0 and var deaths)
                 await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(50 << Math.Min(deaths, 7), RestartDelayMax.TotalMilliseconds)), cancellationToken);
-            var link = Start(kind);
+            var link = await LaunchAsync(kind, cancellationToken);
             bool answered;
             try
             {
@@ -212,79 +213,53 @@ internal sealed class WorkerSupervisor(WorkerOptions options) : IAsyncDisposable
         }
     }
 
-    private WorkerLink Start(WorkerKind kind)
+    private async Task<WorkerLink> LaunchAsync(WorkerKind kind, CancellationToken cancellationToken)
     {
-        var errno = SocketCalls.Pair(out var ours, out var theirs);
-        if (errno != 0 || ours is null || theirs is null) throw new WorkerUnavailableException($"socketpair: {Errno.Name(errno)}");
-        using (theirs)
+        Launched? started;
+        if (options.Launcher is { } launcher)
         {
-            List<string> arguments = [.. options.PrefixArguments, WorkerEntry.ChannelFlag, ChannelInChild.ToString(CultureInfo.InvariantCulture)];
-            foreach (var root in options.Roots) arguments.AddRange([WorkerEntry.RootFlag, root]);
-            arguments.AddRange([WorkerEntry.DirectoryModeFlag, Convert.ToString(options.Directories.Mode, 8)]);
-            if (options.Directories.Owner is { } owner) arguments.AddRange([WorkerEntry.DirectoryOwnerFlag, $"{owner.Uid}:{owner.Gid}"]);
-            arguments.AddRange([WorkerEntry.StagingFlag, options.StagingDirectory]);
-            arguments.AddRange([WorkerEntry.HelperDeadlineFlag, HelperMs().ToString(CultureInfo.InvariantCulture)]);
-            if (options.SecretsDirectory is { } secrets) arguments.AddRange([WorkerEntry.SecretsFlag, secrets]);
-            foreach (var directory in options.HelperDirectories) arguments.AddRange([WorkerEntry.HelperDirectoryFlag, directory]);
-            errno = ProcessCalls.Spawn(options.FileName, arguments, CleanEnvironment(), theirs.Number, ChannelInChild, out var pid);
-            if (errno != 0)
-            {
-                ours.Dispose();
-                throw new WorkerUnavailableException($"start {options.FileName}: {Errno.Name(errno)}: is MountLedger installed completely?");
-            }
-            // Before the first request is sent: a worker that no record knows of could outlive us unseen.
             try
             {
-                records.Add(pid, kind == WorkerKind.Local ? null : "");
+                started = await launcher.StartAsync(LaunchVerb.Worker, options.StartDeadline, cancellationToken);
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            catch (IOException e)
             {
-                ours.Dispose(); // Its channel ends, and so does it.
-                ReapSoon(pid);
-                throw new WorkerUnavailableException($"the record of worker {pid} cannot be written: {e.Message}");
+                throw new WorkerUnavailableException($"no worker can be started: {e.Message}", e);
             }
-            var process = ProcessCalls.OpenProcess(pid, out errno);
-            if (process < 0)
-            {
-                ours.Dispose();
-                throw new WorkerUnavailableException($"pidfd_open of worker {pid}: {Errno.Name(errno)}");
-            }
-            var link = new WorkerLink(kind, Interlocked.Increment(ref lastNumber), pid, new Descriptor(process), ours, OnEnd);
-            lock (gate)
-            {
-                links.Add(link);
-                startedCount++;
-            }
-            options.Logger.LogInformation("Worker {Pid} started", pid);
-            return link;
         }
-    }
-
-    /// <summary>The answer that a helper took too long has to come before the worker itself has taken too long.</summary>
-    private long HelperMs() => (long)Math.Min(options.HelperDeadline.TotalMilliseconds, options.OperationDeadline.TotalMilliseconds * 0.8);
-
-    private static void ReapSoon(int pid)
-    {
-        var number = ProcessCalls.OpenProcess(pid, out _);
-        if (number < 0) return;
-        using var process = new Descriptor(number);
-        ProcessCalls.Signal(number, ProcessCalls.SIGKILL);
-        for (var wait = 0; wait < 100 && !ProcessCalls.HasExited(number); wait++) Thread.Sleep(LookAgain);
-        ProcessCalls.Reap(number);
-    }
-
-    /// <summary>A worker needs neither the agent's secrets nor a socket for diagnosis.</summary>
-    private static List<string> CleanEnvironment()
-    {
-        string[] kept = ["PATH", "LANG", "TZ", "HOME", "TMPDIR"];
-        var environment = new List<string> { "DOTNET_EnableDiagnostics=0" };
-        foreach (System.Collections.DictionaryEntry pair in Environment.GetEnvironmentVariables())
+        else if (ProgramStart.Run(options.FileName, options.Arguments(), out started) is var errno && started is null)
         {
-            var name = (string)pair.Key;
-            if (kept.Contains(name) || (name.StartsWith("DOTNET_", StringComparison.Ordinal) && name != "DOTNET_EnableDiagnostics"))
-                environment.Add($"{name}={pair.Value}");
+            throw new WorkerUnavailableException($"start {options.FileName}: {Errno.Name(errno)}: is MountLedger installed completely?");
         }
-        return environment;
+        // Before the first request is sent: a worker that no record knows of could outlive us unseen.
+        try
+        {
+            records.Add(started.Pid, kind == WorkerKind.Local ? null : "");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Forget(started);
+            throw new WorkerUnavailableException($"the record of worker {started.Pid} cannot be written: {e.Message}");
+        }
+        var link = new WorkerLink(kind, Interlocked.Increment(ref lastNumber), started.Pid, started.Process, started.Channel, OnEnd);
+        lock (gate)
+        {
+            links.Add(link);
+            startedCount++;
+        }
+        options.Logger.LogInformation("Worker {Pid} started", started.Pid);
+        return link;
+    }
+
+    private static void Forget(Launched started)
+    {
+        using (started)
+        {
+            var number = started.Process.Number;
+            ProcessCalls.Signal(number, ProcessCalls.SIGKILL);
+            for (var wait = 0; wait < 100 && !ProcessCalls.HasExited(number); wait++) Thread.Sleep(LookAgain);
+            ProcessCalls.Reap(number);
+        }
     }
 
     /// <summary>On the link's own thread, when its channel has ended.</summary>

@@ -100,6 +100,8 @@ public sealed class MountOperator(
 
     private async Task<bool> MountAsync(MountState state, AppendOrigin origin)
     {
+        // Nobody is told of a failure while nothing may be tried: what hides it may be gone by the time that the host is up.
+        if (!hostSwitch.IsUp) return false;
         if (HiddenBy(state.Mountpoint) is { } hidden)
         {
             return await MountFailedAsync(state, KernelError.Of(

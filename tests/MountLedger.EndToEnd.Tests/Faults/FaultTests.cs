@@ -13,24 +13,37 @@ public sealed class FaultTests(AgentSuite suite, ITestOutputHelper output)
 {
     private const string SeedVariable = "MOUNTLEDGER_TEST_FAULT_SEED";
     private const int SampleSize = 40;
+    private const int HelperSampleSize = 12;
 
     [RootFact]
-    public async Task After_a_failed_call_ledger_kernel_and_answer_agree_and_the_next_request_works()
+    public Task After_a_failed_call_ledger_kernel_and_answer_agree_and_the_next_request_works() => SampleAsync(bench => bench.Kinds(), SampleSize);
+
+    [RootFact]
+    [Trait("Category", "Long")]
+    public Task After_each_failed_call_ledger_kernel_and_answer_agree_and_the_next_request_works() =>
+        RunAsync(bench => bench.Kinds(), faults => faults, "all of them");
+
+    [RootFact]
+    public Task After_a_failed_call_of_a_helpers_mount_they_agree_and_the_next_request_works() => SampleAsync(bench => bench.HelperKinds(), HelperSampleSize);
+
+    [RootFact]
+    [Trait("Category", "Long")]
+    public Task After_each_failed_call_of_a_helpers_mount_they_agree_and_the_next_request_works() =>
+        RunAsync(bench => bench.HelperKinds(), faults => faults, "all of them");
+
+    private async Task SampleAsync(Func<FaultBench, IReadOnlyList<FaultKind>> kinds, int size)
     {
         var seed = Environment.GetEnvironmentVariable(SeedVariable) is { Length: > 0 } given
             ? int.Parse(given, CultureInfo.InvariantCulture) : Random.Shared.Next();
         output.WriteLine($"seed {seed}: set {SeedVariable} to repeat this sample");
-        await RunAsync(faults => [.. Shuffled(faults, seed).Take(SampleSize)], $"seed {seed} ({SeedVariable})");
+        await RunAsync(kinds, faults => [.. Shuffled(faults, seed).Take(size)], $"seed {seed} ({SeedVariable})");
     }
 
-    [RootFact]
-    [Trait("Category", "Long")]
-    public Task After_each_failed_call_ledger_kernel_and_answer_agree_and_the_next_request_works() => RunAsync(faults => faults, "all of them");
-
-    private async Task RunAsync(Func<IReadOnlyList<Fault>, IReadOnlyList<Fault>> choose, string which)
+    private async Task RunAsync(
+        Func<FaultBench, IReadOnlyList<FaultKind>> kinds, Func<IReadOnlyList<Fault>, IReadOnlyList<Fault>> choose, string which)
     {
         await using var bench = await FaultBench.StartAsync(suite);
-        var all = await bench.AllFaultsAsync();
+        var all = await bench.AllFaultsAsync(kinds(bench));
         var chosen = choose(all);
         var started = Stopwatch.GetTimestamp();
         var fired = 0;

@@ -7,66 +7,61 @@ using System.Text.Json;
 namespace MountLedger.Postgres;
 
 /// <summary>
-/// The one parameter of <c>mountledger.ledger_append</c>: a batch as a JSON document (its members are listed in
-/// <c>migrations/0002_append.sql</c>), and the projection rows in the form that append and rebuild share.
+/// The JSON documents that <c>mountledger.ledger_append</c> takes (their members are listed in <c>migrations/0002_append.sql</c>), in the form that
+/// append and rebuild share.
 /// </summary>
-internal static class BatchDocument
+internal static class LedgerDocuments
 {
     private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
-    /// <param name="batch">What is appended.</param>
-    /// <param name="events">The batch's events, encoded, with the ids that they get.</param>
-    public static byte[] Encode(AppendBatch batch, ImmutableArray<EncodedEvent> events) => Write(json =>
+    /// <summary>What is kept for an idempotency key.</summary>
+    public static byte[] EncodeRequest(StoredRequest request) => Write(json =>
     {
-        json.WriteString("host", batch.Stream.Host);
-        json.WriteString("stream", batch.Stream.Id);
-        json.WriteNumber("expected", batch.ExpectedVersion);
-        json.WriteString("actor", batch.Origin.Actor);
-        json.WriteString("correlation", batch.Origin.CorrelationId);
-        json.WriteString("causation", batch.Origin.CausationId);
-        if (batch.Origin.Epoch is { } epoch) json.WriteNumber("epoch", epoch);
-        json.WriteString("agent", batch.Origin.Agent);
-        json.WriteBoolean("local", batch.Origin.LocalAgent);
-        json.WriteBoolean("requireUp", batch.RequireHostUp);
-        if (batch.Request is { } request) WriteRequest(json, request);
-        json.WriteStartArray("events");
-        foreach (var change in events)
+        json.WriteString("key", request.Key);
+        json.WriteString("actor", request.Actor);
+        json.WriteString("bodyHash", request.BodyHash);
+        json.WriteString("mountpoint", request.Mountpoint);
+        if (request.Version is { } version) json.WriteNumber("version", version);
+        if (request.Status is { } status) json.WriteNumber("status", status);
+        json.WriteString("answer", request.Answer);
+    });
+
+    /// <summary>The projection row that a batch leaves behind: of its mountpoint, or of its host.</summary>
+    public static byte[] EncodeRow(AppendBatch batch) => batch.NewHostState is not { } host ? EncodeMountpoint(batch.NewState!) : Write(json =>
+    {
+        WriteHost(json, host);
+        json.WriteBoolean("downNow", batch.Events.Any(change => change is HostEvent.HostDown));
+        json.WriteBoolean("agentNow", batch.Events.Any(change => change is HostEvent.AgentStarted));
+    });
+
+    /// <summary>Attachments that are new, whose time is the append's; null: none.</summary>
+    public static byte[]? EncodeAdded(AttachmentChanges changes) => changes.Added.IsDefaultOrEmpty ? null : WriteArray(json =>
+    {
+        foreach (var attachment in changes.Added) WriteAttachment(json, attachment, withSince: false);
+    });
+
+    /// <summary>Attachments that are gone; null: none.</summary>
+    public static byte[]? EncodeRemoved(AttachmentChanges changes) => changes.Removed.IsDefaultOrEmpty ? null : WriteArray(json =>
+    {
+        foreach (var key in changes.Removed)
         {
             json.WriteStartObject();
-            json.WriteString("id", change.Id);
-            json.WriteString("type", change.Type);
-            json.WriteString("dotnet", change.DotnetType);
-            json.WritePropertyName("data");
-            json.WriteRawValue(change.Data, skipInputValidation: true);
-            json.WriteEndObject();
-        }
-        json.WriteEndArray();
-        if (batch.NewState is { } state)
-        {
-            json.WriteStartObject("mountpoint");
-            WriteMountpoint(json, state);
-            json.WriteEndObject();
-            WriteAttachmentChanges(json, batch.Attachments);
-        }
-        if (batch.NewHostState is { } host)
-        {
-            json.WriteStartObject("hostRow");
-            WriteHost(json, host);
-            json.WriteBoolean("downNow", batch.Events.Any(change => change is HostEvent.HostDown));
-            json.WriteBoolean("agentNow", batch.Events.Any(change => change is HostEvent.AgentStarted));
+            json.WriteString("volume", key.Volume);
+            json.WriteString("consumer", key.Consumer);
             json.WriteEndObject();
         }
     });
 
-    /// <summary>A mountpoint's row, for <c>ledger_put_mountpoint</c>.</summary>
+    /// <summary>An event's data, as it was encoded.</summary>
+    public static byte[] EncodeData(string data) => WithoutNul(Encoding.UTF8.GetBytes(data));
+
+    /// <summary>A mountpoint's row, for <c>ledger_put_mountpoints</c>.</summary>
     public static byte[] EncodeMountpoint(MountState state) => Write(json => WriteMountpoint(json, state));
 
     /// <summary>All attachments of a state with their times, for <c>ledger_put_attachments</c>.</summary>
-    public static byte[] EncodeAttachments(MountState state) => Document(json =>
+    public static byte[] EncodeAttachments(MountState state) => WriteArray(json =>
     {
-        json.WriteStartArray();
         foreach (var attachment in state.Attachments.Values) WriteAttachment(json, attachment, withSince: true);
-        json.WriteEndArray();
     });
 
     /// <summary>A host's row with its times, for <c>ledger_put_host</c>.</summary>
@@ -83,19 +78,6 @@ internal static class BatchDocument
     /// <summary>The enum of a stored name; false when it is none, so that a damaged row can be told.</summary>
     public static bool TryParse<T>(string name, out T value) where T : struct, Enum =>
         Enum.TryParse(name.Replace("-", "", StringComparison.Ordinal), ignoreCase: true, out value) && Name(value) == name;
-
-    private static void WriteRequest(Utf8JsonWriter json, StoredRequest request)
-    {
-        json.WriteStartObject("request");
-        json.WriteString("key", request.Key);
-        json.WriteString("actor", request.Actor);
-        json.WriteString("bodyHash", request.BodyHash);
-        json.WriteString("mountpoint", request.Mountpoint);
-        if (request.Version is { } version) json.WriteNumber("version", version);
-        if (request.Status is { } status) json.WriteNumber("status", status);
-        json.WriteString("answer", request.Answer);
-        json.WriteEndObject();
-    }
 
     private static void WriteMountpoint(Utf8JsonWriter json, MountState state)
     {
@@ -120,29 +102,6 @@ internal static class BatchDocument
         }
         json.WritePropertyName("state");
         json.WriteRawValue(MountStateCodec.Encode(state), skipInputValidation: true);
-    }
-
-    private static void WriteAttachmentChanges(Utf8JsonWriter json, AttachmentChanges changes)
-    {
-        if (!changes.Added.IsDefaultOrEmpty)
-        {
-            json.WriteStartArray("added");
-            foreach (var attachment in changes.Added) WriteAttachment(json, attachment, withSince: false);
-            json.WriteEndArray();
-        }
-        if (!changes.Removed.IsDefaultOrEmpty)
-        {
-            json.WriteStartArray("removed");
-            foreach (var key in changes.Removed)
-            {
-                json.WriteStartObject();
-                json.WriteString("volume", key.Volume);
-                json.WriteString("consumer", key.Consumer);
-                json.WriteEndObject();
-            }
-            json.WriteEndArray();
-        }
-        json.WriteBoolean("confirmAll", changes.ConfirmAll);
     }
 
     private static void WriteAttachment(Utf8JsonWriter json, Attachment attachment, bool withSince)
@@ -179,21 +138,27 @@ internal static class BatchDocument
         json.WriteEndObject();
     });
 
+    private static byte[] WriteArray(Action<Utf8JsonWriter> items) => Document(json =>
+    {
+        json.WriteStartArray();
+        items(json);
+        json.WriteEndArray();
+    });
+
     private static byte[] Document(Action<Utf8JsonWriter> write)
     {
-        var buffer = new ArrayBufferWriter<byte>(2048);
+        var buffer = new ArrayBufferWriter<byte>(1024);
         using (var json = new Utf8JsonWriter(buffer, Options)) write(json);
-        return WithoutNul(buffer.WrittenSpan);
+        return WithoutNul(buffer.WrittenSpan.ToArray());
     }
 
     /// <summary>
     /// PostgreSQL's text cannot hold U+0000, and refuses a document with its escape. What a helper printed may contain it, and an
     /// outcome that cannot be recorded would be worse than one with a replacement character.
     /// </summary>
-    private static byte[] WithoutNul(ReadOnlySpan<byte> json)
+    private static byte[] WithoutNul(byte[] document)
     {
-        var document = json.ToArray();
-        if (json.IndexOf("\\u0000"u8) < 0) return document;
+        if (document.AsSpan().IndexOf("\\u0000"u8) < 0) return document;
         for (var i = 0; i < document.Length - 5; i++)
         {
             if (document[i] != '\\') continue;
@@ -205,8 +170,8 @@ internal static class BatchDocument
 }
 
 /// <summary>An event on its way into the ledger.</summary>
-internal readonly record struct EncodedEvent(string Id, string Type, string DotnetType, string Data)
+internal readonly record struct EncodedEvent(Guid Id, string Type, string DotnetType, string Data)
 {
     public static EncodedEvent Of(LedgerEvent change) => new(
-        Guid.CreateVersion7().ToString(), EventCatalog.StoredName(change), EventCatalog.DotnetType(change), EventCatalog.Encode(change));
+        Guid.CreateVersion7(), EventCatalog.StoredName(change), EventCatalog.DotnetType(change), EventCatalog.Encode(change));
 }

@@ -1,0 +1,107 @@
+using System.Globalization;
+using MountLedger.Linux;
+using MountLedger.Postgres;
+
+namespace MountLedger.Agent;
+
+/// <summary>
+/// The agent's own PostgreSQL as the agent uses it. Starting and stopping it takes another account, so an agent without capabilities has that done by a program that its
+/// launcher starts (<c>mountledgerd own-postgres start|stop STATEDIR</c>), which ends when it is done; an agent with capabilities does it itself.
+/// </summary>
+internal sealed class OwnPostgres : IAsyncDisposable
+{
+    public const string Program = "own-postgres";
+    public const string StartWord = "start";
+    public const string StopWord = "stop";
+
+    private const string Done = "done";
+    private static readonly TimeSpan StartMax = TimeSpan.FromMinutes(5);
+    private static readonly TimeSpan StopMax = TimeSpan.FromSeconds(15);
+
+    private readonly EmbeddedPostgres? ours;
+    private readonly Launcher? launcher;
+    private readonly EmbeddedPostgresLogs? logs;
+
+    private OwnPostgres(EmbeddedPostgres ours) => (this.ours, ConnectionString, WasRunning) = (ours, ours.ConnectionString, ours.WasRunning);
+
+    private OwnPostgres(Launcher launcher, string connectionString, bool wasRunning, EmbeddedPostgresLogs logs) =>
+        (this.launcher, ConnectionString, WasRunning, this.logs) = (launcher, connectionString, wasRunning, logs);
+
+    public string ConnectionString { get; }
+
+    /// <summary>The server was running already (an earlier agent died and left it).</summary>
+    public bool WasRunning { get; }
+
+    /// <summary>Returns when the server answers; <see cref="EmbeddedPostgres.StartAsync"/>.</summary>
+    /// <exception cref="EmbeddedPostgresException">It does not start; the message says why.</exception>
+    public static async Task<OwnPostgres> StartAsync(string stateDirectory, Launcher? launcher, CancellationToken cancellationToken)
+    {
+        if (launcher is null) return new OwnPostgres(await EmbeddedPostgres.StartAsync(stateDirectory, cancellationToken));
+        var said = await AskAsync(launcher, LaunchVerb.StartPostgres, StartMax, cancellationToken);
+        if (said is not [Done, var connectionString, var wasRunning, var logDirectory]) throw new EmbeddedPostgresException(string.Join('\n', said));
+        return new OwnPostgres(launcher, connectionString, wasRunning == bool.TrueString, new EmbeddedPostgresLogs(logDirectory));
+    }
+
+    /// <summary>Stops the server within about <see cref="StopMax"/>.</summary>
+    /// <returns>Whether it ended within that by itself.</returns>
+    public async Task<bool> StopAsync(CancellationToken cancellationToken)
+    {
+        if (ours is not null) return await ours.StopAsync(StopMax, cancellationToken);
+        try
+        {
+            return await AskAsync(launcher!, LaunchVerb.StopPostgres, StopMax + TimeSpan.FromSeconds(10), cancellationToken) is [Done];
+        }
+        catch (EmbeddedPostgresException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Lets go of the server without stopping it.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (ours is not null) await ours.DisposeAsync();
+        if (logs is not null) await logs.DisposeAsync();
+    }
+
+    /// <summary>The program that the launcher starts; says in its channel what became of it.</summary>
+    public static async Task<int> RunProgramAsync(string[] args)
+    {
+        ProgramStart.KeepChannel();
+        try
+        {
+            switch (args)
+            {
+                case [StartWord, var stateDirectory]:
+                    await using (var server = await EmbeddedPostgres.StartAsync(stateDirectory, CancellationToken.None))
+                        ProgramStart.Say(string.Join('\n', Done, server.ConnectionString, server.WasRunning.ToString(CultureInfo.InvariantCulture), server.LogDirectory));
+                    return 0;
+                case [StopWord, var stateDirectory]:
+                    await using (var server = await EmbeddedPostgres.OfAsync(stateDirectory, CancellationToken.None))
+                        ProgramStart.Say(await server.StopAsync(StopMax, CancellationToken.None) ? Done : "it did not stop in time");
+                    return 0;
+                default:
+                    await Console.Error.WriteLineAsync($"{Program}: it is started by the agent, not by hand");
+                    return 2;
+            }
+        }
+        catch (Exception e) when (e is EmbeddedPostgresException or LedgerUnavailableException or IOException or UnauthorizedAccessException)
+        {
+            ProgramStart.Say(e.Message);
+            return 1;
+        }
+    }
+
+    private static async Task<string[]> AskAsync(Launcher launcher, LaunchVerb verb, TimeSpan deadline, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var said = await launcher.RunAsync(verb, deadline, cancellationToken);
+            return said.Length > 0 ? said.Split('\n') : ["the program that starts and stops PostgreSQL ended without a word: see its messages in the agent's log"];
+        }
+        catch (IOException e)
+        {
+            throw new EmbeddedPostgresException(e.Message, e);
+        }
+    }
+}

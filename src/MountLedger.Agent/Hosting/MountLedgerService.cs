@@ -36,6 +36,9 @@ public sealed class MountLedgerService(
     /// <summary>The kernel as this agent reaches it; null before its workers may start, and after its end.</summary>
     public WorkerMountHost? MountHost => _serving?.MountHost;
 
+    /// <summary>Another agent serves the host; this one does nothing any more.</summary>
+    public bool IsSuperseded { get; private set; }
+
     /// <summary>Why what the agent has seen of its ledger cannot be kept in the state directory; null when it can.</summary>
     public string? HeadsProblem => _heads?.Problem;
 
@@ -139,7 +142,7 @@ public sealed class MountLedgerService(
             var end = await serving.Ended.WaitAsync(cancellationToken);
             access.Close(end.Why);
             await serving.EndAsync();
-            if (end.Superseded) return; // It goes on to say so.
+            if (IsSuperseded = end.Superseded) return; // It goes on to say so.
             started = Stopwatch.GetTimestamp();
         }
     }

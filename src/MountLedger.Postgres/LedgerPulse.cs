@@ -49,7 +49,8 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
                 var (next, failure) = await attempt;
                 connection = next;
                 // A server that takes no further connection serves those that it has.
-                if (failure is PostgresException { SqlState: ['5', '3', ..] }) presence.Answers(time.GetUtcNow(), unwritable: null);
+                if (failure is PostgresException { SqlState: PostgresErrorCodes.TooManyConnections } full)
+                    presence.Answers(time.GetUtcNow(), database.AppendFailure is null ? null : $"{database.Description} takes no records: {full.Message}");
                 else if (failure is not null) presence.Gone($"{database.Description} is unavailable: {failure.Message}");
                 await Task.Delay(Pause, time, cancellationToken);
             }
@@ -94,7 +95,7 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
         }
         catch (PostgresException failure) when (failure.SqlState == PostgresErrorCodes.TooManyConnections)
         {
-            return $"{database.Description} takes no records: {failure.MessageText}";
+            return $"{database.Description} takes no records: {failure.Message}";
         }
         catch (PostgresException failure) when (failure.InvariantSeverity == "ERROR")
         {

@@ -19,7 +19,7 @@ public sealed class PostgresAwayTests
     [InlineData("freeze")]
     public async Task A_server_that_goes_away_amid_commands_is_told_at_once_and_loses_nothing(string how)
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString);
         Assert.Equal("mounted", (await agent.MountAsync("stays", "c")).Outcome);
         var kept = agent.Mounts().Single();
@@ -54,7 +54,7 @@ public sealed class PostgresAwayTests
     [RootFact]
     public async Task An_outcome_is_kept_while_the_server_is_away_and_appended_when_it_is_back()
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         var scratch = Directory.CreateTempSubdirectory("mountledger-slow-").FullName;
         try
         {
@@ -95,7 +95,7 @@ public sealed class PostgresAwayTests
     [RootFact]
     public async Task A_server_without_free_connections_serves_those_who_have_one_and_is_told_to_who_has_none()
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString);
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
         var taken = new List<NpgsqlConnection>();
@@ -108,7 +108,7 @@ public sealed class PostgresAwayTests
             await TakeAllAsync();
             var (refused, seconds) = await TimedAsync(() => agent.MountAsync("d", "c"));
             Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
-            Assert.Contains("clients", refused.Detail, StringComparison.Ordinal);
+            Assert.Contains("53300", refused.Detail, StringComparison.Ordinal);
             Assert.InRange(seconds, 0, AtOnceSeconds);
             Assert.Equal(503, (await agent.ReadyAsync()).Status);
         }
@@ -141,7 +141,7 @@ public sealed class PostgresAwayTests
     [RootFact]
     public async Task A_server_whose_disk_is_full_takes_nothing_says_so_and_goes_on_when_there_is_room()
     {
-        await using var ledger = await OwnPostgres.StartAsync(diskMiB: 120);
+        await using var ledger = await MortalPostgres.StartAsync(diskMiB: 120);
         await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString);
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
         var answered = new List<string>();
@@ -149,16 +149,18 @@ public sealed class PostgresAwayTests
         using (ledger.FillDisk())
         {
             Answer last;
+            double seconds;
             var number = 0;
             do
             {
-                last = await agent.MountAsync($"n{number}", new string('c', 100));
+                (last, seconds) = await TimedAsync(() => agent.MountAsync($"n{number}", new string('c', 100)));
                 if (last.Status == 200) answered.Add($"n{number}");
                 Assert.True(number++ < 5000, "the disk is never full");
             }
             while (last.Status == 200);
-            Assert.Equal((503, "unavailable"), (last.Status, last.Problem));
+            Assert.True((last.Status, last.Problem) == (503, "unavailable"), $"{last}\n{agent.Log}");
             refusal = last.Detail;
+            Assert.InRange(seconds, 0, AtOnceSeconds);
             await agent.UntilAsync(async () => (await agent.ReadyAsync()).Status == 503, "readyz says so");
             Assert.Equal(200, (await agent.StatusAsync("a")).Status);
         }
@@ -173,7 +175,7 @@ public sealed class PostgresAwayTests
     [RootFact]
     public async Task A_server_that_is_read_only_answers_queries_and_takes_no_command()
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString);
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
         await ledger.RunAsync("alter system set default_transaction_read_only = on");
@@ -185,7 +187,7 @@ public sealed class PostgresAwayTests
         Assert.Equal("mounted", (await agent.StatusAsync("a")).Phase);
         Assert.Single(agent.Mounts());
 
-        await ledger.RunAsync("set default_transaction_read_only = off; alter system reset default_transaction_read_only");
+        await ledger.RunAsync("alter system reset default_transaction_read_only");
         await ledger.RunAsync("select pg_reload_conf()");
         await agent.UntilReadyAsync();
         Assert.Equal("unmounted", (await agent.UnmountAsync("a", "c")).Outcome);

@@ -14,7 +14,7 @@ public sealed class PostgresNetworkTests
     [InlineData(false)]
     public async Task A_detach_whose_answer_was_lost_does_not_take_away_who_attaches_next(bool delivered)
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
@@ -39,7 +39,7 @@ public sealed class PostgresNetworkTests
     [RootFact]
     public async Task An_append_that_waits_for_a_lock_when_its_connection_is_lost_is_not_committed_behind_an_answer()
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
@@ -70,7 +70,7 @@ public sealed class PostgresNetworkTests
     [InlineData(false)]
     public async Task A_request_whose_answer_was_lost_is_repeated_by_its_key_and_done_once(bool delivered)
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
@@ -92,7 +92,7 @@ public sealed class PostgresNetworkTests
     [RootFact]
     public async Task A_slow_network_makes_commands_slow_and_nothing_else()
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
@@ -108,7 +108,7 @@ public sealed class PostgresNetworkTests
     [RootFact]
     public async Task A_network_that_falls_silent_is_told_at_once_and_comes_back_by_itself()
     {
-        await using var ledger = await OwnPostgres.StartAsync();
+        await using var ledger = await MortalPostgres.StartAsync();
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;

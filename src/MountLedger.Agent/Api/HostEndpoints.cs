@@ -33,12 +33,18 @@ public static class HostEndpoints
     private static async Task<IResult> ChangeAsync(HttpContext http, string host, bool up)
     {
         string? reason = null;
+        var conditions = RequestConditions.None;
         if (http.Request.ContentLength is not (null or 0) || http.Request.Headers.TransferEncoding.Count > 0)
         {
             var read = await RequestReading.BodyAsync(http, RequestJson.Default.HostChangeRequest);
             if (read.Problem is { } problem) return JsonAnswer.Of(problem);
-            reason = read.Value!.Reason;
+            (reason, conditions) = (read.Value!.Reason, read.Conditions);
         }
+        return await OperatorRequests.RunAsync(http, conditions, takesVersion: false, _ => ChangeAsync(http, host, up, reason));
+    }
+
+    private static async Task<JsonAnswer> ChangeAsync(HttpContext http, string host, bool up, string? reason)
+    {
         var handler = http.RequestServices.GetRequiredService<ChangeHostHandler>();
         switch (await handler.Handle(new ChangeHost(Caller.ActorOf(http), host, up, reason), http.RequestAborted))
         {
@@ -47,7 +53,8 @@ public static class HostEndpoints
         }
         var (hosts, _) = await http.RequestServices.GetRequiredService<PresentQueries>().HostsAsync(http.RequestAborted);
         var policy = http.RequestServices.GetRequiredService<InputPolicy>();
-        return JsonAnswer.Of(Of(hosts.First(summary => summary.State.Host == host), policy, http.RequestServices.GetRequiredService<NodeAccess>().Node), Answers.Json.HostView);
+        return JsonAnswer.Of(
+            Of(hosts.First(summary => summary.State.Host == host), policy, http.RequestServices.GetRequiredService<NodeAccess>().Node), Answers.Json.HostView);
     }
 
     private static async Task<IResult> DoctorAsync(HttpContext http, AgentExamination examination)
@@ -63,7 +70,7 @@ public static class HostEndpoints
     {
         if (access.Node is not { } node) return JsonAnswer.Of(Problems.Unavailable(access.NotServing));
         if (node.Journal.IsFenced) return JsonAnswer.Of(Problems.Unavailable($"host {node.Agent.Host} is served by another agent now"));
-        await access.Ledger.WhilePresentAsync(async () => await ledger.Store.LoadHostStateAsync(node.Agent.Host, http.RequestAborted));
+        await access.Ledger.AskAsync(async () => await ledger.Store.LoadHostStateAsync(node.Agent.Host, http.RequestAborted));
         if (access.Ledger.Unwritable is { } why) return JsonAnswer.Of(Problems.Unavailable(why));
         var heads = http.RequestServices.GetRequiredService<MountLedgerService>().HeadsProblem is { } problem
             ? $"what the agent has seen of its ledger cannot be kept: {problem}\n" : "";

@@ -8,6 +8,10 @@ namespace MountLedger.Agent;
 /// <summary>An answer that has been written already, with its status; a problem has its own content type.</summary>
 public sealed class JsonAnswer(int status, string json, long? version = null) : IResult
 {
+    public int Status => status;
+
+    public string Json => json;
+
     public static JsonAnswer Of<T>(T value, JsonTypeInfo<T> type) => new(200, JsonSerializer.Serialize(value, type));
 
     public static JsonAnswer Of(Problem problem)

@@ -36,7 +36,7 @@ public sealed class PresentQueries(NodeAccess access, LedgerAccess ledger)
     {
         try
         {
-            return new Present<T>(await access.Ledger.WhilePresentAsync(ask), null);
+            return new Present<T>(await access.Ledger.AskAsync(ask), null);
         }
         catch (LedgerUnavailableException) when (access.Node is { } node && access.Ledger.AnsweredAt is { } asOf && remember(node) is { } known)
         {

@@ -89,7 +89,7 @@ public static class QueryEndpoints
             if (!long.TryParse(cursor, NumberStyles.None, CultureInfo.InvariantCulture, out var seq)) return JsonAnswer.Of(WrongCursor(cursor));
             after = seq;
         }
-        var page = await access.Ledger.WhilePresentAsync(() => ledger.Queries.ReadHistoryAsync(
+        var page = await access.Ledger.AskAsync(() => ledger.Queries.ReadHistoryAsync(
             filter with { AfterSeq = after, NewestFirst = order == "desc", Limit = limit!.Value }, http.RequestAborted));
         return JsonAnswer.Of(new ListOf<EventView>([.. page.Items.Select(Views.Of)], page.Next), Answers.Json.ListOfEventView);
     }

@@ -55,7 +55,9 @@ public static class RepairEndpoints
         var read = await RequestReading.BodyAsync(http, RequestJson.Default.ReconcileRequest);
         if (read.Problem is { } problem) return JsonAnswer.Of(problem);
         var body = read.Value!;
-        return Of(await handler.Handle(new Reconcile(Caller.ActorOf(http), body.Host, body.Mountpoint, body.DryRun == true, body.LedgerBehind, body.Reason), http.RequestAborted));
+        var command = new Reconcile(Caller.ActorOf(http), body.Host, body.Mountpoint, body.DryRun == true, body.LedgerBehind, body.Reason);
+        return await OperatorRequests.RunAsync(
+            http, read.Conditions, takesVersion: false, async _ => Of(await handler.Handle(command, http.RequestAborted)));
     }
 
     private static async Task<IResult> PauseAsync(HttpContext http, RepairHandler handler, bool paused)
@@ -65,24 +67,30 @@ public static class RepairEndpoints
         var body = read.Value!;
         if (!paused && body.Reason is not null)
             return JsonAnswer.Of(Problems.Invalid("reason", "unknown-member", body.Reason, "leave it out: a resume has no reason"));
-        return Of(await handler.Handle(new PauseRepair(Caller.ActorOf(http), body.Host, body.Mountpoint, paused, body.Reason), http.RequestAborted));
+        return await OperatorRequests.RunAsync(
+            http, read.Conditions, takesVersion: true,
+            async version => Of(await handler.Handle(
+                new PauseRepair(Caller.ActorOf(http), body.Host, body.Mountpoint, paused, body.Reason) { IfVersion = version }, http.RequestAborted)));
     }
 
     private static async Task<IResult> SyncAsync(HttpContext http, string host, RepairHandler handler)
     {
-        var read = await RequestReading.BodyAsync(http, RequestJson.Default.SyncRequest);
+        var read = await RequestReading.BodyAsync(http, RequestJson.Default.SyncRequest, RequestReading.SyncBodyBytesMax);
         if (read.Problem is { } problem) return JsonAnswer.Of(problem);
         var body = read.Value!;
-        var answer = await handler.Handle(
-            new SyncConsumers(Caller.ActorOf(http), host, body.Consumers, body.AsOf, body.DryRun == true), http.RequestAborted);
-        return answer is RepairAnswer.Synced synced
-            ? JsonAnswer.Of(
-                new SyncView(
-                    host, synced.AsOf, synced.ConsumersAlive, body.DryRun == true,
-                    [.. synced.Removed.Select(line => new SyncedAttachmentView(
-                        line.Mountpoint, line.Attachment.Volume, line.Attachment.Consumer, line.Attachment.Since))]),
-                Answers.Json.SyncView)
-            : Of(answer);
+        return await OperatorRequests.RunAsync(http, read.Conditions, takesVersion: false, async _ =>
+        {
+            var answer = await handler.Handle(
+                new SyncConsumers(Caller.ActorOf(http), host, body.Consumers, body.AsOf, body.DryRun == true), http.RequestAborted);
+            return answer is RepairAnswer.Synced synced
+                ? JsonAnswer.Of(
+                    new SyncView(
+                        host, synced.AsOf, synced.ConsumersAlive, body.DryRun == true,
+                        [.. synced.Removed.Select(line => new SyncedAttachmentView(
+                            line.Mountpoint, line.Attachment.Volume, line.Attachment.Consumer, line.Attachment.Since))]),
+                    Answers.Json.SyncView)
+                : Of(answer);
+        });
     }
 
     private static JsonAnswer Of(RepairAnswer answer) => answer switch
@@ -91,6 +99,7 @@ public static class RepairEndpoints
             200, System.Text.Json.JsonSerializer.Serialize(Views.Of(changed.State), Answers.Json.MountpointView), changed.State.Version),
         RepairAnswer.Reconciled done => JsonAnswer.Of(
             new ListOf<RepairView>([.. done.Lines.Select(Views.Of)], Next: null), Answers.Json.ListOfRepairView),
+        RepairAnswer.Rejected rejected => JsonAnswer.Of(new CommandResult.Rejected(rejected.Rejection, rejected.State)),
         RepairAnswer.NotFound missing => JsonAnswer.Of(Problems.NotFound($"nothing was ever recorded of {missing.Mountpoint}: `mountledger ls` shows what is")),
         RepairAnswer.Invalid invalid => JsonAnswer.Of(Problems.Invalid(invalid.Errors)),
         RepairAnswer.Unavailable unavailable => JsonAnswer.Of(Problems.Unavailable(unavailable.Reason)),

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using System.Text.Unicode;
+using Microsoft.AspNetCore.Http.Features;
 using MountLedger.Wire;
 
 namespace MountLedger.Agent;
@@ -16,13 +17,20 @@ public static class RequestReading
     /// <summary>A mount request with 64 options of 4 096 bytes fits.</summary>
     public const int BodyBytesMax = 1 << 20;
 
-    public static async Task<Read<T>> BodyAsync<T>(HttpContext http, JsonTypeInfo<T> type) where T : class
+    /// <summary>A list of 50 000 consumers fits, of 128 characters each.</summary>
+    public const int SyncBodyBytesMax = 32 << 20;
+
+    /// <param name="http">The request.</param>
+    /// <param name="type">What its body is read as.</param>
+    /// <param name="bytesMax">How large the body may be.</param>
+    public static async Task<Read<T>> BodyAsync<T>(HttpContext http, JsonTypeInfo<T> type, int bytesMax = BodyBytesMax) where T : class
     {
         var request = http.Request;
+        if (http.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } limit) limit.MaxRequestBodySize = bytesMax + 1;
         var errors = new InputErrors();
         Query(http, errors);
         if (errors.Count > 0) return new(null, Problems.Invalid(errors), RequestConditions.None);
-        if (request.ContentLength > BodyBytesMax) return TooLarge<T>();
+        if (request.ContentLength > bytesMax) return TooLarge<T>(bytesMax);
         if (request.ContentType is { Length: > 0 } media && !media.Split(';')[0].Trim().Equals("application/json", StringComparison.OrdinalIgnoreCase))
         {
             return new(null, Problems.OfStatus(
@@ -37,13 +45,13 @@ public static class RequestReading
             while ((count = await request.Body.ReadAsync(buffer.GetMemory(4096), http.RequestAborted)) > 0)
             {
                 buffer.Advance(count);
-                if (buffer.WrittenCount > BodyBytesMax) return TooLarge<T>();
+                if (buffer.WrittenCount > bytesMax) return TooLarge<T>(bytesMax);
             }
             body = buffer.WrittenSpan.ToArray();
         }
         catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
         {
-            return TooLarge<T>(); // The server counts what frames the chunks too, and so is the first to find it.
+            return TooLarge<T>(bytesMax); // The server counts what frames the chunks too, and so is the first to find it.
         }
         catch (BadHttpRequestException e)
         {
@@ -91,8 +99,8 @@ public static class RequestReading
         return values;
     }
 
-    private static Read<T> TooLarge<T>() => new(default, Problems.OfStatus(
-        413, "body-too-large", $"body: send at most {BodyBytesMax} bytes (rule body-size)"), RequestConditions.None);
+    private static Read<T> TooLarge<T>(int bytesMax) => new(default, Problems.OfStatus(
+        413, "body-too-large", $"body: send at most {bytesMax} bytes (rule body-size)"), RequestConditions.None);
 
     /// <summary>The serializer says where; what it says why is in terms of .NET types, which are no caller's business.</summary>
     private static Problem OfJson(JsonException exception)

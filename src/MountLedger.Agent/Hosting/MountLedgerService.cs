@@ -15,10 +15,6 @@ public sealed class MountLedgerService(
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
 
-    private const int HostAttemptsMax = 20;
-
-    private static readonly TimeSpan RequestPurgeInterval = TimeSpan.FromMinutes(30);
-
     private readonly ILogger _logger = loggers.CreateLogger("mountledgerd");
     private readonly CancellationTokenSource _stop = new();
     private readonly TaskCompletionSource _ready = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -39,6 +35,9 @@ public sealed class MountLedgerService(
 
     /// <summary>The kernel as this agent reaches it; null before its workers may start, and after its end.</summary>
     public WorkerMountHost? MountHost => _serving?.MountHost;
+
+    /// <summary>Another agent serves the host; this one does nothing any more.</summary>
+    public bool IsSuperseded { get; private set; }
 
     /// <summary>Why what the agent has seen of its ledger cannot be kept in the state directory; null when it can.</summary>
     public string? HeadsProblem => _heads?.Problem;
@@ -144,7 +143,7 @@ public sealed class MountLedgerService(
             var end = await serving.Ended.WaitAsync(cancellationToken);
             access.Close(end.Why);
             await serving.EndAsync();
-            if (end.Superseded) return; // It goes on to say so.
+            if (IsSuperseded = end.Superseded) return; // It goes on to say so.
             started = Stopwatch.GetTimestamp();
         }
     }
@@ -163,7 +162,7 @@ public sealed class MountLedgerService(
             {
                 _logger.LedgerAwaited(e.Message);
                 access.Close($"the agent is starting: {e.Message}");
-                await serving.DisposeAsync();
+                await serving.DiscardAsync();
                 await Task.Delay(LedgerRetryDelay, time, cancellationToken);
                 await RestartOwnPostgresAsync();
             }

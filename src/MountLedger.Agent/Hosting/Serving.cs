@@ -102,12 +102,17 @@ internal sealed class Serving(
         await DisposeAsync();
     }
 
-    /// <summary>Lets go of everything, as it is: also what is left of a start that broke off.</summary>
+    /// <summary>The start broke off and is begun again.</summary>
+    public async Task DiscardAsync()
+    {
+        if (Interlocked.Exchange(ref _node, null) is { } node) await node.DisposeAsync();
+        if (Interlocked.Exchange(ref _host, null) is { } host) await host.DisposeAsync();
+    }
+
     public async ValueTask DisposeAsync()
     {
         await _stop.CancelAsync();
-        if (Interlocked.Exchange(ref _node, null) is { } node) await node.DisposeAsync();
-        if (Interlocked.Exchange(ref _host, null) is { } host) await host.DisposeAsync();
+        await DiscardAsync();
     }
 
     private static TimeSpan IntervalOf(double seconds) => seconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(seconds);

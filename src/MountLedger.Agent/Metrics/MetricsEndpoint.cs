@@ -14,7 +14,7 @@ public static class MetricsEndpoint
         routes.MapGet("/metrics", (AgentSettings settings, NodeAccess access, MountLedgerService service) =>
         {
             var text = new MetricsText();
-            Agent(text, settings, access);
+            Agent(text, settings, access, service);
             if (access.Node is { } node) Mountpoints(text, node);
             if (service.MountHost is { } host) Workers(text, host.Counters);
             readings.WriteTo(text);
@@ -23,15 +23,16 @@ public static class MetricsEndpoint
         }).WithSummary("Counters and durations, in the text format of Prometheus");
     }
 
-    private static void Agent(MetricsText text, AgentSettings settings, NodeAccess access)
+    private static void Agent(MetricsText text, AgentSettings settings, NodeAccess access, MountLedgerService service)
     {
         var version = typeof(MetricsEndpoint).Assembly.GetName().Version?.ToString(3) ?? "0";
         text.Family("mountledger_info", "gauge", "1, with the host's name and the agent's version").Sample("mountledger_info", 1, ("host", settings.Host!), ("version", version));
         text.One("mountledger_ready", "gauge", "1: commands are taken", access.Node is { Journal.IsFenced: false } ? 1 : 0);
+        text.One("mountledger_fenced", "gauge", "1: another agent serves the host now", service.IsSuperseded || access.Node is { Journal.IsFenced: true } ? 1 : 0);
+        text.One("mountledger_ledger_away", "gauge", "1: the ledger does not answer, or takes no records", access.Ledger.Unwritable is null ? 0 : 1);
         if (access.Node is not { } node) return;
         text.One("mountledger_epoch", "gauge", "The agent's epoch", node.Agent.Epoch);
         text.One("mountledger_host_up", "gauge", "0: an operator took the host down", node.Host.IsUp ? 1 : 0);
-        text.One("mountledger_fenced", "gauge", "1: another agent serves the host now", node.Journal.IsFenced ? 1 : 0);
     }
 
     private static void Mountpoints(MetricsText text, HostNode node)

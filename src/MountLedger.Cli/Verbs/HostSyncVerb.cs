@@ -7,7 +7,7 @@ namespace MountLedger.Cli.Verbs;
 /// <summary><c>mountledger host sync</c>: removes the attachments of consumers that the orchestrator does not know any more.</summary>
 internal static class HostSyncVerb
 {
-    private const int FileBytesMax = 16 << 20;
+    private const int FileBytesMax = 28 << 20;
 
     private static readonly TimeSpan _wait = TimeSpan.FromMinutes(10);
 

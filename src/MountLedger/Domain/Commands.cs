@@ -39,6 +39,9 @@ public abstract record MountCommand
     {
         /// <summary>Set when the consumer was not in the list of those alive at this time: an attachment made since is another one, and stays.</summary>
         public DateTimeOffset? SyncedAsOf { get; init; }
+
+        /// <summary>The actor is an administrator, who may escalate a pending unmount whoever held the mount last (rule 7).</summary>
+        public bool ByAdmin { get; init; }
     }
 
     /// <summary>

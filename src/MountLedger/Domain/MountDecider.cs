@@ -145,11 +145,11 @@ public static class MountDecider
         };
     }
 
-    /// <summary>Rule 7's exception: the last holder repeats the pending unmount as lazy or forced.</summary>
+    /// <summary>Rule 7's exception: the last holder, or an administrator, repeats the pending unmount as lazy or forced.</summary>
     private static bool MayEscalate(MountCommand.Unmount command, MountState state) =>
         command.Mode != UnmountMode.Normal
         && state.Attachments.IsEmpty
-        && state.LastHolder == command.Attachment
+        && (command.ByAdmin || state.LastHolder == command.Attachment)
         && (state.Phase == Phase.Unmounting || state is { Uncertain: true, Operation.Kind: OperationKind.Unmount })
         && state.UnmountWanted is { } wanted
         && (wanted != command.Mode || state.Error is { Operation: OperationKind.Unmount, RetryAt: not null });

@@ -31,27 +31,38 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
         var planned = Plan(alive, asOf);
         var removed = new ConcurrentBag<SyncedAttachment>();
         if (planned.IsEmpty) return [];
-        // One after the other at one mountpoint, which they would only contend for; many mountpoints at once.
-        foreach (var some in planned.GroupBy(line => line.Mountpoint).Chunk(AtOnceMax))
+        try
         {
-            await Task.WhenAll(some.Select(async lines =>
+            // One after the other at one mountpoint, which they would only contend for; many mountpoints at once.
+            foreach (var some in planned.GroupBy(line => line.Mountpoint).Chunk(AtOnceMax))
             {
-                foreach (var line in lines)
+                await Task.WhenAll(some.Select(async lines =>
                 {
-                    cancellationToken.ThrowIfCancellationRequested();
-                    var result = await commands.HandleAsync(
-                        new MountCommand.Unmount(commandId, actor, new StreamKey(agent.Host, line.Mountpoint), line.Attachment.Key)
-                        {
-                            Wait = TimeSpan.Zero,
-                            SyncedAsOf = asOf,
-                        },
-                        CancellationToken.None);
-                    if (result is CommandResult.Pending or CommandResult.Failed or CommandResult.Done { Outcome: not Outcome.Noop }) removed.Add(line);
-                }
-            }));
+                    foreach (var line in lines)
+                    {
+                        cancellationToken.ThrowIfCancellationRequested();
+                        var result = await commands.HandleAsync(
+                            new MountCommand.Unmount(commandId, actor, new StreamKey(agent.Host, line.Mountpoint), line.Attachment.Key)
+                            {
+                                Wait = TimeSpan.Zero,
+                                SyncedAsOf = asOf,
+                            },
+                            CancellationToken.None);
+                        if (result is CommandResult.Pending or CommandResult.Failed or CommandResult.Done { Outcome: not Outcome.Noop }) removed.Add(line);
+                    }
+                }));
+            }
         }
+        finally
+        {
+            // Also of one that was broken off: its last removal may have been the last that there was to remove.
+            if (!removed.IsEmpty) await RecordAsync(new HostEvent.ConsumersSynced(asOf, alive.Count, removed.Count), actor, commandId);
+        }
+        return [.. removed.OrderBy(line => line.Mountpoint, StringComparer.Ordinal)];
+    }
 
-        var change = new HostEvent.ConsumersSynced(asOf, alive.Count, removed.Count);
+    private async Task RecordAsync(HostEvent.ConsumersSynced change, string actor, string commandId)
+    {
         for (var attempt = 0; attempt < AppendAttemptsMax; attempt++)
         {
             var state = await store.LoadHostStateAsync(agent.Host, CancellationToken.None);
@@ -59,7 +70,7 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
             {
                 case AppendResult.Appended appended:
                     hostSwitch.Publish(state.Evolve(change, appended.Events[^1].Version, appended.Events[^1].At, actor));
-                    return [.. removed.OrderBy(line => line.Mountpoint, StringComparer.Ordinal)];
+                    return;
                 case AppendResult.StaleEpoch stale:
                     throw new LedgerUnavailableException(
                         $"host {agent.Host} is served by another agent now (epoch {stale.CurrentEpoch}): this one was superseded");

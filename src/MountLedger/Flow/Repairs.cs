@@ -17,20 +17,22 @@ public sealed class Repairs(
     private const string Superseded = "it cannot be confirmed that this agent still serves the host: nothing more was done";
 
     /// <summary>Pauses (with a reason) or resumes; asking for what is so already records nothing.</summary>
-    /// <returns>The state after it; null when nothing was ever recorded of the mountpoint.</returns>
+    /// <returns>The state after it, null when nothing was ever recorded of the mountpoint; and why nothing was done, when its version is not <paramref name="expected"/>.</returns>
     /// <exception cref="LedgerUnavailableException">The ledger is away, or another agent has taken over.</exception>
-    public async Task<MountState?> SetPausedAsync(string mountpoint, bool paused, string? reason, string actor, string commandId)
+    public async Task<(MountState? State, Rejection? Rejection)> SetPausedAsync(
+        string mountpoint, bool paused, string? reason, long? expected, string actor, string commandId)
     {
         for (var attempt = 0; attempt < AppendAttemptsMax; attempt++)
         {
             using var turn = await journal.EnterAsync(mountpoint);
-            var state = await journal.StateAsync(mountpoint, fresh: attempt > 0, CancellationToken.None);
-            if (state.Version == 0) return null;
-            if (state.RepairPaused == paused) return state;
+            var state = await journal.StateAsync(mountpoint, fresh: attempt > 0 || expected is not null, CancellationToken.None);
+            if (state.Version == 0) return (null, null);
+            if (expected is { } version && version != state.Version) return (state, new Rejection.VersionConflict(mountpoint, version, state.Version));
+            if (state.RepairPaused == paused) return (state, null);
             MountEvent change = paused ? new MountEvent.RepairPaused(reason) : new MountEvent.RepairResumed();
             if (!await AppendedAsync(state, [change], agent.For(actor, commandId))) continue;
             if (!paused) executor.Examine(mountpoint);
-            return await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
+            return (await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None), null);
         }
         throw new LedgerUnavailableException($"{mountpoint} changed {AppendAttemptsMax} times while this was recorded: try again");
     }

@@ -6,40 +6,28 @@ namespace MountLedger;
 public sealed class LedgerPresence
 {
     private readonly Lock _lock = new();
-    private TaskCompletionSource _away = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private volatile string? _why;
-    private volatile string? _unwritable;
+    private readonly Gate _reading = new();
+    private readonly Gate _writing = new();
     private long _answeredTicks;
 
     /// <summary>Why it does not answer; null while it does, and while nobody watches.</summary>
-    public string? Away => _why;
+    public string? Away => _reading.Why;
 
-    /// <summary>Why nothing can be recorded although it answers (a full disk, read-only); null as far as is known.</summary>
-    public string? Unwritable => _unwritable;
+    /// <summary>Why nothing can be recorded: it is away, or answers and takes no records (a full disk, read-only). Null as far as is known.</summary>
+    public string? Unwritable => _writing.Why;
 
     /// <summary>When it answered last; null: never yet.</summary>
     public DateTimeOffset? AnsweredAt =>
         Interlocked.Read(ref _answeredTicks) is > 0 and var ticks ? new DateTimeOffset(ticks, TimeSpan.Zero) : null;
 
-    /// <summary>Completes when it goes away; is completed while it is away.</summary>
-    public Task WhenAway
-    {
-        get
-        {
-            lock (_lock) return _away.Task;
-        }
-    }
-
     /// <summary>It has answered. <paramref name="unwritable"/>: it takes no records, for this reason.</summary>
     public void Answers(DateTimeOffset at, string? unwritable)
     {
         Interlocked.Exchange(ref _answeredTicks, at.UtcTicks);
-        _unwritable = unwritable;
         lock (_lock)
         {
-            if (_why is null) return;
-            _why = null;
-            _away = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            _reading.Set(null);
+            _writing.Set(unwritable);
         }
     }
 
@@ -48,26 +36,53 @@ public sealed class LedgerPresence
     {
         lock (_lock)
         {
-            _why = why;
-            _away.TrySetResult();
+            _reading.Set(why);
+            _writing.Set(why);
         }
     }
 
-    /// <summary>
-    /// What <paramref name="work"/> comes to, or <see cref="LedgerUnavailableException"/> as soon as the ledger is known to be away: the work then goes on by
-    /// itself to whatever end it comes, which a repeat finds out.
-    /// </summary>
+    /// <summary>What a question comes to, or <see cref="LedgerUnavailableException"/> as soon as the ledger is known to be away.</summary>
     /// <exception cref="LedgerUnavailableException">The ledger is away.</exception>
-    public async Task<T> WhilePresentAsync<T>(Func<Task<T>> work)
+    public Task<T> AskAsync<T>(Func<Task<T>> question) => WhileAsync(_reading, question, "");
+
+    /// <summary>
+    /// What a command comes to, or <see cref="LedgerUnavailableException"/> as soon as nothing can be recorded any more: the command then goes on by itself to
+    /// whatever end it comes, which a repeat finds out.
+    /// </summary>
+    /// <exception cref="LedgerUnavailableException">The ledger is away, or takes no records.</exception>
+    public Task<T> RecordAsync<T>(Func<Task<T>> command) =>
+        WhileAsync(_writing, command, "; whether this was recorded is not known, and it may be asked again");
+
+    private async Task<T> WhileAsync<T>(Gate gate, Func<Task<T>> work, string unknown)
     {
-        if (_why is { } already) throw new LedgerUnavailableException(already);
+        if (gate.Why is { } already) throw new LedgerUnavailableException(already);
         // Not on this thread: an append may hold its own for as long as it takes, and this one has to answer before.
         var task = Task.Run(work);
-        if (!task.IsCompleted && await Task.WhenAny(task, WhenAway) != task)
+        Task closed;
+        lock (_lock) closed = gate.Closed.Task;
+        if (await Task.WhenAny(task, closed) != task)
         {
             _ = task.ContinueWith(static left => _ = left.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
-            throw new LedgerUnavailableException($"{_why ?? "the ledger went away"}; whether this was recorded is not known, and it may be asked again");
+            throw new LedgerUnavailableException($"{gate.Why ?? "the ledger went away for a moment"}{unknown}");
         }
         return await task;
+    }
+
+    /// <summary>Open, or closed for a reason.</summary>
+    private sealed class Gate
+    {
+        private volatile string? _why;
+
+        public string? Why => _why;
+
+        /// <summary>Completes when it closes; another one when it is open again.</summary>
+        public TaskCompletionSource Closed { get; private set; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public void Set(string? why)
+        {
+            if (_why is not null && why is null) Closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            _why = why;
+            if (why is not null) Closed.TrySetResult();
+        }
     }
 }

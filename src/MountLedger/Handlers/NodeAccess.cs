@@ -59,7 +59,7 @@ public sealed class NodeAccess(Func<string> newCommandId) : IDisposable
         if (_node is not { } node) return unavailable(_notServing);
         try
         {
-            return await Ledger.WhilePresentAsync(() => command(node));
+            return await Ledger.RecordAsync(() => command(node));
         }
         catch (LedgerUnavailableException e)
         {

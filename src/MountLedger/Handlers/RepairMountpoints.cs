@@ -3,7 +3,11 @@ using System.Collections.Immutable;
 namespace MountLedger;
 
 /// <summary>Pause the automatic repair of a mountpoint while an operator works on it, or resume it.</summary>
-public sealed record PauseRepair(string Actor, string? Host, string? Mountpoint, bool Paused, string? Reason);
+public sealed record PauseRepair(string Actor, string? Host, string? Mountpoint, bool Paused, string? Reason)
+{
+    /// <summary>The version of the mountpoint that the caller saw; null: any.</summary>
+    public long? IfVersion { get; init; }
+}
 
 /// <summary>
 /// Repair what differs between ledger and kernel, also what is never repaired unasked; of one mountpoint, or of all. With
@@ -25,6 +29,8 @@ public abstract record RepairAnswer
     public sealed record Reconciled(ImmutableArray<RepairResult> Lines) : RepairAnswer;
 
     public sealed record Synced(DateTimeOffset AsOf, int ConsumersAlive, ImmutableArray<SyncedAttachment> Removed) : RepairAnswer;
+
+    public sealed record Rejected(Rejection Rejection, MountState State) : RepairAnswer;
 
     public sealed record NotFound(string Mountpoint) : RepairAnswer;
 
@@ -51,9 +57,12 @@ public sealed class RepairHandler(NodeAccess access, InputPolicy policy, TimePro
         if (command.Reason is not null) InputRules.Reason("reason", command.Reason, errors);
         if (errors.Count > 0) return new RepairAnswer.Invalid(errors);
         return await RunAsync(async node =>
-            await node.Repairs.SetPausedAsync(path!, command.Paused, command.Reason, command.Actor, access.NewCommandId()) is { } state
-                ? new RepairAnswer.Changed(state)
-                : new RepairAnswer.NotFound(path!), cancellationToken);
+            await node.Repairs.SetPausedAsync(path!, command.Paused, command.Reason, command.IfVersion, command.Actor, access.NewCommandId()) switch
+            {
+                (null, _) => new RepairAnswer.NotFound(path!),
+                ({ } state, { } rejection) => new RepairAnswer.Rejected(rejection, state),
+                ({ } state, null) => new RepairAnswer.Changed(state),
+            }, cancellationToken);
     }
 
     public async Task<RepairAnswer> Handle(Reconcile command, CancellationToken cancellationToken)

@@ -39,6 +39,7 @@ public sealed class UnmountVolumeHandler(NodeAccess access, InputPolicy policy)
                 ExpectedVersion = command.Conditions.IfVersion,
                 Request = RequestChecks.KeyOf(command.Conditions, raw),
                 Wait = valid.Wait,
+                ByAdmin = policy.Admins.Contains(command.Actor),
             },
             token), cancellationToken);
     }

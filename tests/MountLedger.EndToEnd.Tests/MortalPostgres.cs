@@ -7,13 +7,13 @@ using Npgsql;
 namespace MountLedger.EndToEnd;
 
 /// <summary>A PostgreSQL of one test, to which it can do what happens to servers. Disposal leaves nothing of it.</summary>
-public sealed class OwnPostgres : IAsyncDisposable
+public sealed class MortalPostgres : IAsyncDisposable
 {
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("mountledger-pg-");
     private readonly bool _onDiskOfItsOwn;
     private EmbeddedPostgres? _server;
 
-    private OwnPostgres(int? diskMiB)
+    private MortalPostgres(int? diskMiB)
     {
         _onDiskOfItsOwn = diskMiB is not null;
         if (diskMiB is { } size)
@@ -28,10 +28,10 @@ public sealed class OwnPostgres : IAsyncDisposable
     public string Administrator => $"Host={SocketDirectory};Username={ClusterSetup.Superuser};Database={ClusterSetup.Superuser};Pooling=false";
 
     /// <param name="diskMiB">Its cluster is alone on a filesystem of this size; null: on that of the temporary directory.</param>
-    public static async Task<OwnPostgres> StartAsync(int? diskMiB = null)
+    public static async Task<MortalPostgres> StartAsync(int? diskMiB = null)
     {
         RootEnvironment.Require();
-        var server = new OwnPostgres(diskMiB);
+        var server = new MortalPostgres(diskMiB);
         try
         {
             await server.StartAgainAsync();

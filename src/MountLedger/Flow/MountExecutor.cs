@@ -59,6 +59,9 @@ public sealed class MountExecutor : IAsyncDisposable
 
     public PathGate Gate { get; }
 
+    /// <inheritdoc cref="RepairOrder.WaitsForAsync"/>
+    public Task<MountState?> WaitsForAsync(MountState state) => _order.WaitsForAsync(state, CancellationToken.None);
+
     /// <summary>What else is read at each poll, as it may have changed without word.</summary>
     public Func<CancellationToken, Task>? Polling { get; set; }
 

@@ -49,6 +49,9 @@ internal sealed class Machine(World world, string name)
     /// <summary>A mount has gone without the agent's doing, and nobody has compared since.</summary>
     public bool WasDisturbed { get; set; }
 
+    /// <summary>Some have gone without the agent's doing, at any time.</summary>
+    public bool HasLostMounts { get; set; }
+
     /// <summary>The mount that a path leads to: the topmost one at the path or at its nearest ancestor that is one.</summary>
     public SimMount? Resolve(string path)
     {

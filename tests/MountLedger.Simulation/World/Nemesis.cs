@@ -56,7 +56,7 @@ internal sealed class Nemesis(World world)
                 break;
             case Strike.Vanish when machine.Table.Count > 0:
                 machine.TakeAway(dice.Pick(machine.Table));
-                machine.WasDisturbed = true;
+                machine.WasDisturbed = machine.HasLostMounts = true;
                 break;
             case Strike.ForeignMount:
                 Stranger(machine, dice.Pick(world.Paths));

@@ -172,8 +172,9 @@ internal sealed partial class World
         {
             return true;
         }
-        // Who has held once was there before whatever is below: it is mounted again first.
-        return ((next == ActionKind.Unmount || !state.Attachments.Values.Any(attachment => attachment.Confirmed))
+        // Who has held once was there before whatever is below: it is mounted again first. Only a mount that vanishes in the moment in which
+        // another one is put below it cannot be waited for.
+        return ((next == ActionKind.Unmount || Machines[0].HasLostMounts || !state.Attachments.Values.Any(attachment => attachment.Confirmed))
             && Ledger.States.Any(child => MountPath.IsBelow(child.Mountpoint, state.Mountpoint) && child.Kernel is not null && !child.Attachments.IsEmpty))
             || (next == ActionKind.Mount && Ledger.States.Any(above => MountPath.IsBelow(state.Mountpoint, above.Mountpoint) && IsBlocked(above)));
     }

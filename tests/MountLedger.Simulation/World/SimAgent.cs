@@ -148,7 +148,7 @@ internal sealed class SimAgent : ILogger
         var node = _node = new HostNode(
             agent, _store, Host, hostState, [World.Root], _time, this,
             new ExecutorOptions { PollInterval = TimeSpan.FromSeconds(30) },
-            driftOptions: _world.IsWatched ? new DriftOptions() : null, lease: _lease);
+            driftOptions: _world.IsWatched ? new DriftOptions { AuditInterval = World.AuditInterval } : null, lease: _lease);
         // What the table is compared with is what it is now.
         _machine.WasDisturbed = false;
         if (await TryAsync(() => node.StartAsync(CancellationToken.None)) is null) return false;

@@ -15,9 +15,12 @@ internal sealed partial class World
     public const string Host = "host";
     public const string Root = "/m";
 
+    /// <summary>How often an agent compares everything although nothing was told.</summary>
+    public static readonly TimeSpan AuditInterval = TimeSpan.FromSeconds(20);
+
     private const int StepsMax = 60_000;
     private static readonly TimeSpan RestMax = TimeSpan.FromMinutes(20);
-    private static readonly TimeSpan AuditMax = new DriftOptions().AuditInterval + TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan AuditMax = AuditInterval + TimeSpan.FromSeconds(10);
     private static readonly TimeSpan RestInterval = TimeSpan.FromSeconds(5);
     private static readonly string[] AllPaths = ["/m/a", "/m/a/b", "/m/a/b/c", "/m/d"];
 

@@ -84,7 +84,7 @@ run_lane() {
 # The project with real programs mostly waits, and takes as long as all others together: they run beside it.
 run_projects() {
     local filter=$1 project slow=() others=()
-    for project in tests/*.Tests/*.csproj tests/MountLedger.Simulation/*.csproj; do
+    for project in tests/*.Tests/*.csproj tests/MountLedger.{Simulation,Storm}/*.csproj; do
         case $project in
             */MountLedger.EndToEnd.Tests/*) slow+=("$project") ;;
             *) others+=("$project") ;;

@@ -38,6 +38,24 @@ public sealed class SimulationTests
     }
 
     [Fact]
+    public void Every_planted_mistake_still_fits_the_core()
+    {
+        var root = Mutations.FindRoot();
+        var copy = Directory.CreateTempSubdirectory("mountledger-mutants-").FullName;
+        try
+        {
+            Mutations.Copy(Path.Combine(root, "src/MountLedger"), Path.Combine(copy, "src/MountLedger"));
+            var planted = Directory.GetFiles(Path.Combine(root, "tests/MountLedger.Simulation/mutations"), "*.mutation");
+            foreach (var mutation in planted) Mutations.Plant(mutation, copy);
+            Assert.True(planted.Length >= 10);
+        }
+        finally
+        {
+            Directory.Delete(copy, recursive: true);
+        }
+    }
+
+    [Fact]
     public void A_run_does_something()
     {
         var sum = Sweep.Run(from: 1, seeds: 200, failuresMax: 1, workers: 2);

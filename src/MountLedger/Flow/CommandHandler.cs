@@ -257,6 +257,9 @@ public sealed class CommandHandler(
                 return (MountOperator.UnmountStarted(folded), null);
             case ActionKind.Remount:
                 return (@operator.RemountStarted(folded), null);
+            // What has gone above it or below its source comes first: the executor sees to that.
+            case ActionKind.Mount when await executor.WaitsForAsync(folded) is not null:
+                return (null, null);
             case ActionKind.Mount when folded.Spec is { FsType: "tmpfs" or "ramfs" or "bind" or "overlay" } spec:
                 // What goes wrong here goes wrong again in the executor, which records it.
                 return await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None)) is PrepareResult.Ready ready

@@ -39,6 +39,7 @@ public sealed class HostNode : IAsyncDisposable
         Executor = new MountExecutor(agent, store, Live, Journal, @operator, check, new RepairOrder(host, Live), time, executorOptions ?? new(), logger);
         Commands = new CommandHandler(
             agent, host, Live, Journal, @operator, Executor, Host, new HoldCheck(agent, host, servers, Journal, time, logger), new RequestReplay(store, Live), time, handlerOptions ?? new());
+        Executor.Polling = RefreshHostAsync;
         HostCommands = new HostHandler(agent, store, Host);
         Repairs = new Repairs(agent, host, Live, Journal, Executor, check, Host);
         Behind = new BehindDecisions(agent, host, Live, Journal, Executor, heads, logger);
@@ -172,6 +173,15 @@ public sealed class HostNode : IAsyncDisposable
             _logger.AuditFailed(e.Message);
         }
         _watching = Task.CompletedTask;
+    }
+
+    /// <summary>An operator's choice that was given up may be committed later, and this agent is told of nothing that it appended itself.</summary>
+    private async Task RefreshHostAsync(CancellationToken cancellationToken)
+    {
+        var state = await _store.LoadHostStateAsync(Agent.Host, cancellationToken);
+        if (state.Version <= Host.State.Version) return;
+        Host.Publish(state);
+        WakeAll();
     }
 
     private void WakeAll()

@@ -59,6 +59,12 @@ public sealed class MountExecutor : IAsyncDisposable
 
     public PathGate Gate { get; }
 
+    /// <inheritdoc cref="RepairOrder.WaitsForAsync"/>
+    public Task<MountState?> WaitsForAsync(MountState state) => _order.WaitsForAsync(state, CancellationToken.None);
+
+    /// <summary>What else is read at each poll, as it may have changed without word.</summary>
+    public Func<CancellationToken, Task>? Polling { get; set; }
+
     /// <summary>How many turns of work there have been; an idle executor adds none.</summary>
     public long Turns => Interlocked.Read(ref _turnNumber);
 
@@ -282,6 +288,7 @@ public sealed class MountExecutor : IAsyncDisposable
         {
             try
             {
+                if (Polling is { } polling) await polling(_stop.Token);
                 foreach (var stream in await _store.ReadWorkListAsync(_agent.Host, _time.GetUtcNow(), _stop.Token))
                     Wake(stream.Id, reload: true);
             }

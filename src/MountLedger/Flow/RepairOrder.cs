@@ -1,7 +1,7 @@
 namespace MountLedger;
 
 /// <summary>
-/// What has to be there before a missing mount is made again: the mounts above it, and those that its source lies in. Otherwise it would
+/// What has to be there before a mount is made, above all before a missing one is made again: the mounts above it, and those that its source lies in. Otherwise it would
 /// land in, or show, the bare directory below them. A mount that the ledger believes in is looked at, as it may be gone as well.
 /// </summary>
 public sealed class RepairOrder(IMountHost host, LiveStates live)
@@ -9,9 +9,12 @@ public sealed class RepairOrder(IMountHost host, LiveStates live)
     /// <returns>The state of what has to come first; null when nothing is in the way.</returns>
     public async Task<MountState?> WaitsForAsync(MountState state, CancellationToken cancellationToken)
     {
-        if (state.Kernel is not null || state.Operation is not null || !state.Drift.ContainsKey(DriftKind.Missing)) return null;
+        if (state.Kernel is not null || state.Operation is not null) return null;
+        var isRepair = state.Drift.ContainsKey(DriftKind.Missing);
         foreach (var first in live.AncestorsOf(state.Mountpoint).Concat(SourcesOf(state)))
         {
+            // Whoever mounts for the first time is held back only by what the ledger believes in and has gone unnoticed.
+            if (!isRepair && first.Kernel is null) continue;
             if (!await HoldsAsync(first, cancellationToken)) return first;
         }
         return null;

@@ -43,8 +43,14 @@ internal sealed class Machine(World world, string name)
     /// <summary>Worker processes that may still act.</summary>
     public List<SimWorker> Workers { get; } = [];
 
+    /// <summary>Who is told of changes of the mount table.</summary>
+    public List<Action<MountTableChange>> Watchers { get; } = [];
+
     /// <summary>A mount has gone without the agent's doing, and nobody has compared since.</summary>
     public bool WasDisturbed { get; set; }
+
+    /// <summary>Some have gone without the agent's doing, at any time.</summary>
+    public bool HasLostMounts { get; set; }
 
     /// <summary>The mount that a path leads to: the topmost one at the path or at its nearest ancestor that is one.</summary>
     public SimMount? Resolve(string path)
@@ -73,14 +79,26 @@ internal sealed class Machine(World world, string name)
         var mount = new SimMount(id, path, spec, Resolve(path), ours);
         Table.Add(mount);
         if (ours) EverAttached.Add(id);
+        Tell(new MountTableChange(TableChangeKind.Attached, id, path));
         return mount;
     }
 
     /// <summary>Takes a mount away with all that is on it (a lazy unmount by a stranger).</summary>
     public void TakeAway(SimMount mount)
     {
-        Table.Remove(mount);
+        if (Table.Remove(mount)) Tell(new MountTableChange(TableChangeKind.Detached, mount.Id, null));
         foreach (var child in Table.FindAll(child => child.Below == mount)) TakeAway(child);
+    }
+
+    /// <summary>Late, or never; a kernel without unique ids says only that something is different.</summary>
+    private void Tell(MountTableChange change)
+    {
+        foreach (var watcher in Watchers.ToArray())
+        {
+            if (world.Dice.Percent(world.Faults.LostTablePercent)) continue;
+            var told = world.HasUniqueIds && !world.Dice.Percent(5) ? change : new MountTableChange(TableChangeKind.Unclear, 0, null);
+            world.Scheduler.After(world.Outside, world.Dice.Latency(5), () => watcher(told));
+        }
     }
 
     public void Reboot()

@@ -24,6 +24,32 @@ internal sealed class SimHost(World world, Machine machine, Life life) : IMountH
     public Task<ImmutableArray<ObservedMount>> ListAsync(CancellationToken cancellationToken) =>
         CallAsync("/", mayHang: false, List, _ => List(), cancellationToken);
 
+    public IAsyncEnumerable<MountTableChange> WatchAsync(CancellationToken cancellationToken)
+    {
+        var told = new Queue<MountTableChange>();
+        TaskCompletionSource? waits = null;
+        void Watcher(MountTableChange change)
+        {
+            told.Enqueue(change);
+            waits?.TrySetResult();
+        }
+        machine.Watchers.Add(Watcher);
+        life.OnDeath(() => machine.Watchers.Remove(Watcher));
+        return ReadAsync();
+
+        // Not a channel: its enumerator goes on wherever it likes, and here everything happens in the life that asked.
+        async IAsyncEnumerable<MountTableChange> ReadAsync()
+        {
+            while (true)
+            {
+                while (told.TryDequeue(out var change)) yield return change;
+                waits = new TaskCompletionSource();
+                using var end = cancellationToken.Register(() => waits.TrySetCanceled(cancellationToken));
+                await waits.Task;
+            }
+        }
+    }
+
     public Task<PrepareResult> PrepareAsync(string mountpoint, MountSpec spec, CancellationToken cancellationToken)
     {
         var worker = Worker();
@@ -77,6 +103,8 @@ internal sealed class SimHost(World world, Machine machine, Life life) : IMountH
         {
             if (machine.At(order.Mountpoint).FirstOrDefault() is not { } top || (order.MountId is { } id && top.Id != id))
                 return new RemountResult.Failed(KernelError.Of(OperationKind.Remount, "EINVAL", "it is covered, or elsewhere", transient: false));
+            if (world.Dice.Percent(world.Faults.AttachFailsPercent))
+                return new RemountResult.Failed(KernelError.Of(OperationKind.Remount, "EINVAL", "not with these options", transient: false));
             top.Spec = order.After;
             return new RemountResult.Remounted();
         },

@@ -23,7 +23,8 @@ internal sealed class SimStore(World world, Life life) : IEventStore
         await CallAsync("load host state", false, () => Ledger.HostState, cancellationToken);
 
     public async ValueTask<AppendResult> AppendAsync(AppendBatch batch, CancellationToken cancellationToken) =>
-        await CallAsync($"append {batch.Stream.Id} at {batch.ExpectedVersion}", true, () => Ledger.Append(batch), cancellationToken);
+        await CallAsync(
+            $"append {batch.Stream.Id} at {batch.ExpectedVersion}", true, () => Ledger.Append(batch), cancellationToken, () => world.Doubts.Begin(batch.Stream.Id, batch.Origin.Actor));
 
     public async ValueTask<StoredRequest?> FindRequestAsync(string host, string key, CancellationToken cancellationToken) =>
         await CallAsync("find request", false, () => Ledger.FindRequest(key), cancellationToken);
@@ -41,7 +42,12 @@ internal sealed class SimStore(World world, Life life) : IEventStore
     public Task<bool> RenewLeaseAsync(string agent, long epoch, TimeSpan ttl) =>
         CallAsync("renew lease", true, () => Ledger.RenewLease(agent, epoch, ttl), CancellationToken.None);
 
-    private Task<T> CallAsync<T>(string what, bool writes, Func<T> onServer, CancellationToken cancellationToken)
+    /// <param name="what">For messages.</param>
+    /// <param name="writes">A ledger that is read-only refuses it.</param>
+    /// <param name="onServer">What the ledger does.</param>
+    /// <param name="cancellationToken">Ends the wait, not what the ledger does.</param>
+    /// <param name="late">It may take effect long after the caller was told that nobody knows; called when it will, returns what to do then.</param>
+    private Task<T> CallAsync<T>(string what, bool writes, Func<T> onServer, CancellationToken cancellationToken, Func<Action>? late = null)
     {
         var call = new TaskCompletionSource<T>();
         if (cancellationToken.CanBeCanceled) cancellationToken.Register(() => call.TrySetCanceled(cancellationToken));
@@ -51,6 +57,7 @@ internal sealed class SimStore(World world, Life life) : IEventStore
         var back = world.Dice.Latency(faults.SlowLedgerPercent);
         var lost = world.Dice.Percent(faults.LostCallPercent);
         var answerLost = world.Dice.Percent(faults.LostAnswerPercent);
+        var isLate = late is not null && world.Dice.Percent(faults.LateCommitPercent);
         if (there + back > CommandTimeout) (there, back) = (CommandTimeout / 2, CommandTimeout / 2);
 
         void Later(TimeSpan delay, Action action) => world.Scheduler.After(world.Outside, delay, action);
@@ -60,6 +67,17 @@ internal sealed class SimStore(World world, Life life) : IEventStore
         {
             if (Ledger.IsAway || lost) Later(back, () => Fail("the ledger cannot be reached"));
             else if (writes && Ledger.IsReadOnly) Later(back, () => Fail("the ledger is read-only"));
+            else if (isLate)
+            {
+                var landed = late!();
+                Later(back, () => Fail("no answer in time"));
+                Later(world.Dice.Percent(50) ? world.Dice.Millis(1, 20) : world.Dice.Millis(20, 8_000), () =>
+                {
+                    world.Trace($"{life.Name}: '{what}' arrives late");
+                    if (!Ledger.IsAway && !Ledger.IsReadOnly) onServer();
+                    landed();
+                });
+            }
             else
             {
                 var answer = onServer();

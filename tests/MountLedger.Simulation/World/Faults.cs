@@ -8,7 +8,14 @@ internal sealed record Faults
     public int SlowLedgerPercent { get; init; }
     public int LostCallPercent { get; init; }
     public int LostAnswerPercent { get; init; }
+
+    /// <summary>An append that its caller has given up, and that commits all the same, before or after the caller's next read.</summary>
+    public int LateCommitPercent { get; init; }
+
     public int LostNotifyPercent { get; init; }
+
+    /// <summary>Changes of the mount table that the kernel does not tell of.</summary>
+    public int LostTablePercent { get; init; }
     public int SlowKernelPercent { get; init; }
     public int HangPercent { get; init; }
     public int PrepareFailsPercent { get; init; }
@@ -33,7 +40,9 @@ internal sealed record Faults
             SlowLedgerPercent = Some(30),
             LostCallPercent = Some(15),
             LostAnswerPercent = Some(15),
+            LateCommitPercent = Some(15),
             LostNotifyPercent = Some(100),
+            LostTablePercent = Some(60),
             SlowKernelPercent = Some(40),
             HangPercent = dice.Percent(20) ? dice.Between(1, 10) : 0,
             PrepareFailsPercent = Some(30),
@@ -48,5 +57,5 @@ internal sealed record Faults
 /// <summary>What can happen between any two steps of a run.</summary>
 internal enum Strike
 {
-    KillAgent, StopAgent, PauseAgent, KillWorker, Reboot, LedgerAway, LedgerReadOnly, ClockJump, Pin, Vanish, ForeignMount, HostDown,
+    KillAgent, StopAgent, PauseAgent, KillWorker, Reboot, LedgerAway, LedgerReadOnly, ClockJump, Pin, Vanish, ForeignMount, HostDown, PauseRepair, SyncConsumers,
 }

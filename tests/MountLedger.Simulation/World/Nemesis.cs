@@ -56,10 +56,18 @@ internal sealed class Nemesis(World world)
                 break;
             case Strike.Vanish when machine.Table.Count > 0:
                 machine.TakeAway(dice.Pick(machine.Table));
-                machine.WasDisturbed = true;
+                machine.WasDisturbed = machine.HasLostMounts = true;
                 break;
             case Strike.ForeignMount:
                 Stranger(machine, dice.Pick(world.Paths));
+                break;
+            case Strike.PauseRepair when agent is not null:
+                var paused = dice.Pick(world.Paths);
+                agent.Pause(paused, true, $"pause{_strikes}");
+                world.Scheduler.After(world.Outside, dice.Millis(100, 60_000), () => machine.Agent?.Pause(paused, false, $"resume{_strikes}"));
+                break;
+            case Strike.SyncConsumers when agent is { IsOpen: true }:
+                Sync(agent, dice.Pick(world.Clients));
                 break;
             case Strike.HostDown:
                 agent?.Handle(new HostCommand($"down{_strikes}", "operator", World.Host, Up: false, "work on it"));
@@ -67,6 +75,18 @@ internal sealed class Nemesis(World world)
                     new HostCommand($"up{_strikes}", "operator", World.Host, Up: true, null)));
                 break;
         }
+    }
+
+    /// <summary>The orchestrator says that one of the consumers is dead: what it held until now is let go, and what it asks for from now on is another matter.</summary>
+    private void Sync(SimAgent agent, SimClient dead)
+    {
+        var landed = world.Doubts.Begin(Doubts.Everywhere, dead.Name);
+        foreach (var path in world.Paths)
+        {
+            world.Release(path, dead.Key);
+            dead.Forget(path);
+        }
+        agent.Sync(world.Clients.Where(client => client != dead).Select(client => client.Name).ToHashSet(StringComparer.Ordinal), world.Ledger.Clock, $"sync{_strikes}", landed);
     }
 
     /// <summary>Somebody mounts something by hand; if it is what is wanted there, it is as good as ours and may be adopted.</summary>
@@ -84,6 +104,6 @@ internal sealed class Nemesis(World world)
     /// <summary>A stranger unmounts like everybody else: not while something is mounted on it.</summary>
     public static void Leave(Machine machine, SimMount mount)
     {
-        if (!machine.Table.Exists(child => child.Below == mount)) machine.Table.Remove(mount);
+        if (!machine.Table.Exists(child => child.Below == mount) && machine.Table.Contains(mount)) machine.TakeAway(mount);
     }
 }

@@ -14,7 +14,11 @@ internal sealed class RuleModel(string mountpoint)
     private (string? BootId, ulong? MountId) _operationOn;
     private (string? BootId, ulong? MountId) _kernel;
     private OperationKind? _operation;
+    private (string Source, string FsType, string Options)? _change;
+    private (string Source, string FsType, string Options)? _changing;
     private bool _isUncertain;
+    private bool _isPaused;
+    private bool _isMissing;
     private bool _isAdopted;
     private bool _unmountWanted;
     private bool _mayForget;
@@ -23,7 +27,7 @@ internal sealed class RuleModel(string mountpoint)
     /// <summary>The mount that the ledger knew before the last event.</summary>
     public (string? BootId, ulong? MountId) Before { get; private set; }
 
-    private bool Holds => _there is not null && _there == _wanted && !_unmountWanted && _operation is null or OperationKind.Remount && _confirmed.Count > 0;
+    private bool Holds => _there is not null && _there == _wanted && !_unmountWanted && _operation is null or OperationKind.Remount && !_isUncertain && _confirmed.Count > 0;
 
     /// <returns>What is wrong with this event here; null when nothing is.</returns>
     public string? Apply(MountEvent change)
@@ -46,7 +50,14 @@ internal sealed class RuleModel(string mountpoint)
             MountEvent.UnmountFailed => _operation is null ? null : Ended(OperationKind.Unmount, "unmount_failed"),
             MountEvent.OperationUncertain => Uncertain(),
             MountEvent.OperationSettled e => Settled(e),
+            MountEvent.RemountRequested e => RemountRequested(e),
+            MountEvent.RemountStarted => RemountStarted(),
+            MountEvent.Remounted e => Remounted(e),
+            MountEvent.RemountFailed => RemountFailed(),
             MountEvent.DriftDetected { Kind: DriftKind.Missing } => Missing(),
+            MountEvent.DriftResolved { Kind: DriftKind.Missing } => Seen(),
+            MountEvent.RepairPaused => Paused(true),
+            MountEvent.RepairResumed => Paused(false),
             _ => null,
         };
     }
@@ -72,6 +83,7 @@ internal sealed class RuleModel(string mountpoint)
     private string? Requested(MountEvent.MountRequested e)
     {
         _wanted = (e.Source, e.Fstype, string.Join(',', e.Options));
+        _change = null;
         _generation++;
         if (e.Generation != _generation) return $"generation {e.Generation} after {_generation - 1}";
         return _confirmed.Count > 0 ? "another spec although there are attachments (rule 4)" : null;
@@ -98,6 +110,7 @@ internal sealed class RuleModel(string mountpoint)
         var wrong = _operation is not null ? "a mount is started during another operation"
             : _there is not null ? "a mount is started although one is there (rule 8)"
             : _confirmed.Count == 0 ? "a mount is started that nobody wants"
+            : _isPaused && _isMissing ? "a missing mount is made again although its repair is paused"
             : null;
         (_operation, _making, _operationOn) = (OperationKind.Mount, _wanted, (e.BootId, e.MountId));
         return wrong;
@@ -130,6 +143,7 @@ internal sealed class RuleModel(string mountpoint)
     private string? UnmountRequested()
     {
         _unmountWanted = true;
+        _change = null;
         return _confirmed.Count > 0 ? "an unmount is asked for although there are attachments" : null;
     }
 
@@ -159,7 +173,7 @@ internal sealed class RuleModel(string mountpoint)
     {
         var wrong = _operation == kind ? null : $"{by} ends {(_operation is { } other ? other.ToString() : "nothing")}";
         (_operation, _isUncertain) = (null, false);
-        if (_there is null && by != "mounted") _unmountWanted = false;
+        if (_there is null && by != "mounted") (_unmountWanted, _change) = (false, null);
         return wrong;
     }
 
@@ -179,8 +193,52 @@ internal sealed class RuleModel(string mountpoint)
         return wrong;
     }
 
+    private string? RemountRequested(MountEvent.RemountRequested e)
+    {
+        var wrong = _change is not null ? "a remount is asked for during another one" : !Holds || _operation is not null ? "a remount is asked for of what does not hold" : null;
+        _change = _wanted is { } wanted ? wanted with { Options = string.Join(',', e.Options) } : null;
+        return wrong;
+    }
+
+    private string? RemountStarted()
+    {
+        var wrong = _operation is not null ? "a remount is started during another operation" : _there is null ? "a remount is started of nothing"
+            : _change is null ? "a remount is started that nobody asked for" : null;
+        (_operation, _changing) = (OperationKind.Remount, _change);
+        return wrong;
+    }
+
+    /// <summary>The new options become the wanted ones, unless everybody has left meanwhile.</summary>
+    private string? Remounted(MountEvent.Remounted e)
+    {
+        var wrong = Ended(OperationKind.Remount, "remounted");
+        if (_there is not null) _there = _changing;
+        if (_change is not null) (_wanted, _generation, _change) = (_changing, e.Generation, null);
+        return wrong;
+    }
+
+    private string? RemountFailed()
+    {
+        _change = null;
+        return Ended(OperationKind.Remount, "remount_failed");
+    }
+
+    private string? Seen()
+    {
+        _isMissing = false;
+        return null;
+    }
+
+    private string? Paused(bool paused)
+    {
+        var wrong = _isPaused == paused ? "it is paused, or not, already" : null;
+        _isPaused = paused;
+        return wrong;
+    }
+
     private string? Missing()
     {
+        _isMissing = true;
         if (_operation is null) Gone();
         return null;
     }
@@ -188,7 +246,7 @@ internal sealed class RuleModel(string mountpoint)
     private void Gone()
     {
         (_there, _kernel, _isAdopted) = (null, default, false);
-        if (_operation is null) _unmountWanted = false;
+        if (_operation is null) (_unmountWanted, _change) = (false, null);
     }
 
     private void Confirm()

@@ -96,6 +96,47 @@ internal sealed class SimAgent : ILogger
         }
     });
 
+    /// <summary>An operator pauses or resumes the repair of a mountpoint.</summary>
+    public void Pause(string mountpoint, bool paused, string id) => Run(async () =>
+    {
+        try
+        {
+            if (IsOpen && _node is { } node) await node.Repairs.SetPausedAsync(mountpoint, paused, paused ? "work on it" : null, "operator", id);
+        }
+        catch (LedgerUnavailableException)
+        {
+            // The operator would try again.
+        }
+    });
+
+    /// <summary>Lets go what everybody held until <paramref name="asOf"/> who is not alive; <paramref name="done"/>, when that has ended, in whatever way.</summary>
+    public void Sync(IReadOnlySet<string> alive, DateTimeOffset asOf, string id, Action done)
+    {
+        var isOver = false;
+        void End()
+        {
+            if (isOver) return;
+            isOver = true;
+            done();
+        }
+        Life.OnDeath(End);
+        Run(async () =>
+        {
+            try
+            {
+                if (IsOpen && _node is { } node) await node.Consumers.RunAsync(alive, asOf, "operator", id, CancellationToken.None);
+            }
+            catch (LedgerUnavailableException)
+            {
+                // The orchestrator would give its list again.
+            }
+            finally
+            {
+                End();
+            }
+        });
+    }
+
     private async Task<bool> StartInOrderAsync()
     {
         if (_machine.LockHolder is { IsDead: false } && _machine.LockHolder != Life) return false;
@@ -106,7 +147,8 @@ internal sealed class SimAgent : ILogger
         if (hostState is null) return false;
         var node = _node = new HostNode(
             agent, _store, Host, hostState, [World.Root], _time, this,
-            new ExecutorOptions { PollInterval = TimeSpan.FromSeconds(30) }, lease: _lease);
+            new ExecutorOptions { PollInterval = TimeSpan.FromSeconds(30) },
+            driftOptions: _world.IsWatched ? new DriftOptions { AuditInterval = World.AuditInterval } : null, lease: _lease);
         // What the table is compared with is what it is now.
         _machine.WasDisturbed = false;
         if (await TryAsync(() => node.StartAsync(CancellationToken.None)) is null) return false;

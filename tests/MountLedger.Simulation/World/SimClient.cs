@@ -18,7 +18,9 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
     /// <summary>It has done all that it wanted.</summary>
     public bool IsDone { get; private set; }
 
-    private AttachmentKey Key => new("v", name);
+    public string Name => name;
+
+    public AttachmentKey Key => new("v", name);
 
     public void Start(int operations) => world.Outside.Do(async () =>
     {
@@ -28,6 +30,7 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
             await Task.Delay(world.Dice.Percent(60) ? world.Dice.Micros(0, 3_000) : world.Dice.Millis(0, 2_000), _time);
             var path = world.Dice.Pick(world.Paths);
             if (isElsewhere) await WriteAsync(path);
+            else if (world.Dice.Percent(12)) await ChangeAsync(path);
             else await OperateAsync(path);
         }
         IsDone = true;
@@ -63,6 +66,24 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
         if (request is not null && world.Dice.Percent(50)) await RepeatAsync(command, result);
     }
 
+    /// <summary>Other options for a live mount; nobody's attachment depends on what comes of it.</summary>
+    private async Task ChangeAsync(string path)
+    {
+        var command = new MountCommand.Remount(
+            $"{name}-{++_commands}", name, new StreamKey(World.Host, path), [$"size={world.Dice.Between(1, 3)}M"], ByAdmin: world.Dice.Percent(50),
+            new InputPolicy(World.Host, [World.Root]))
+        {
+            Wait = world.Dice.Percent(80) ? MountCommand.DefaultWait : TimeSpan.Zero,
+        };
+        if (world.IsTraced) world.Trace($"{name}: asks for {Describe(command)}");
+        var asked = world.Scheduler.Now;
+        var result = world.AnyAgent() is { } agent ? await agent.HandleAsync(command) : new CommandResult.Unavailable("there is no agent");
+        if (world.IsTraced) world.Trace($"{name}: is answered {Describe(result)}");
+        world.Answered();
+        if (result is CommandResult.Done { Outcome: not (Outcome.Remounted or Outcome.Noop) }) world.Fail($"{path}: a remount of {name} was answered {Describe(result)}");
+        if (result is not CommandResult.Unavailable) CheckTime(command, asked);
+    }
+
     /// <summary>Asks an agent, and draws from its answer what must be so from now on.</summary>
     private async Task<CommandResult> AskAsync(MountCommand command)
     {
@@ -75,7 +96,9 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
         if (world.IsTraced) world.Trace($"{name}: is answered {Describe(result)}");
         world.Answered();
 
-        _beliefs[path] = command is MountCommand.Mount ? AfterMount(path, belief, result) : AfterUnmount(path, belief, result);
+        _beliefs[path] = world.Doubts.AnySince(asked, path, name) ? Belief.Unknown
+            : command is MountCommand.Mount ? AfterMount(path, belief, result) : AfterUnmount(path, belief, result);
+        if (_beliefs[path] == Belief.Unknown) world.Release(path, Key);
         if (result is not CommandResult.Unavailable) CheckTime(command, asked);
         return result;
     }
@@ -142,9 +165,11 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
     {
         var path = command.Stream.Id;
         if (world.IsTraced) world.Trace($"{name}: asks once more for {Describe(command)}");
+        var asked = world.Scheduler.Now;
         var result = world.AnyAgent() is { } agent ? await agent.HandleAsync(command) : new CommandResult.Unavailable("there is no agent");
         if (world.IsTraced) world.Trace($"{name}: is answered {Describe(result)}");
         world.Answered();
+        if (world.Doubts.AnySince(asked, path, name)) return result;
         // When the first answer was none, this one is it; whatever it says, it is the truth of that time, not of now.
         if (_beliefs[path] == Belief.Unknown && result is CommandResult.Done)
             _beliefs[path] = command is MountCommand.Mount ? AfterMount(path, Belief.Unknown, result) : AfterUnmount(path, Belief.Unknown, result);
@@ -188,6 +213,7 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
     {
         MountCommand.Mount mount => $"mount {mount.Stream.Id} {mount.Spec.FsType} {mount.OnFailure} ({mount.Id}{(mount.Request is null ? "" : ", with key")}, wait {mount.Wait.TotalSeconds})",
         MountCommand.Unmount unmount => $"unmount {unmount.Stream.Id} {unmount.Mode} ({unmount.Id}{(unmount.Request is null ? "" : ", with key")}, wait {unmount.Wait.TotalSeconds})",
+        MountCommand.Remount remount => $"remount {remount.Stream.Id} {string.Join(',', remount.Options)} ({remount.Id})",
         _ => command.ToString()!,
     };
 

@@ -147,6 +147,8 @@ internal sealed partial class World
     {
         if (Machines[0].Agent is not { IsOpen: true, Life.IsDead: false } agent || Ledger.Holder.Agent != agent.Life.Name) return "no agent serves";
         if (!Ledger.HostState.IsUp) return "the host is down";
+        if (Doubts.Open > 0) return "an append has yet to arrive";
+        if (Ledger.States.FirstOrDefault(state => state.RepairPaused) is { } paused) return $"the repair of {paused.Mountpoint} is paused";
         foreach (var state in Ledger.States)
         {
             if (MountFlow.NextAction(state).Kind is var next and not ActionKind.None && !IsBlocked(state)) return $"{state.Mountpoint} is {state.Phase}, next {next}";
@@ -170,7 +172,10 @@ internal sealed partial class World
         {
             return true;
         }
-        return Ledger.States.Any(child => MountPath.IsBelow(child.Mountpoint, state.Mountpoint) && child.Kernel is not null && !child.Attachments.IsEmpty)
+        // Who has held once was there before whatever is below: it is mounted again first. Only a mount that vanishes in the moment in which
+        // another one is put below it cannot be waited for.
+        return ((next == ActionKind.Unmount || Machines[0].HasLostMounts || !state.Attachments.Values.Any(attachment => attachment.Confirmed))
+            && Ledger.States.Any(child => MountPath.IsBelow(child.Mountpoint, state.Mountpoint) && child.Kernel is not null && !child.Attachments.IsEmpty))
             || (next == ActionKind.Mount && Ledger.States.Any(above => MountPath.IsBelow(state.Mountpoint, above.Mountpoint) && IsBlocked(above)));
     }
 

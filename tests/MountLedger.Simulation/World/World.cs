@@ -15,8 +15,12 @@ internal sealed partial class World
     public const string Host = "host";
     public const string Root = "/m";
 
+    /// <summary>How often an agent compares everything although nothing was told.</summary>
+    public static readonly TimeSpan AuditInterval = TimeSpan.FromSeconds(20);
+
     private const int StepsMax = 60_000;
     private static readonly TimeSpan RestMax = TimeSpan.FromMinutes(20);
+    private static readonly TimeSpan AuditMax = AuditInterval + TimeSpan.FromSeconds(10);
     private static readonly TimeSpan RestInterval = TimeSpan.FromSeconds(5);
     private static readonly string[] AllPaths = ["/m/a", "/m/a/b", "/m/a/b/c", "/m/d"];
 
@@ -25,6 +29,7 @@ internal sealed partial class World
     private readonly List<SimClient> _clients = [];
     private readonly ulong _seed;
     private bool _isQuiet;
+    private TimeSpan _restNotBefore;
     private int _agents;
     private int _answered;
     private int _commits;
@@ -37,6 +42,8 @@ internal sealed partial class World
         Scheduler = new Scheduler(Dice);
         Outside = new Life(Scheduler, "outside");
         HasUniqueIds = !Dice.Percent(8);
+        IsWatched = Dice.Percent(70);
+        Doubts = new Doubts(Scheduler);
         Faults = Faults.Roll(Dice, HasUniqueIds);
         Ledger = new SimLedger(this);
         Paths = [.. AllPaths.Take(Dice.Between(1, AllPaths.Length))];
@@ -58,6 +65,13 @@ internal sealed partial class World
 
     /// <summary>The kernel tells unique mount ids (6.8 and newer).</summary>
     public bool HasUniqueIds { get; }
+
+    /// <summary>Agents watch the mount table while they run; in the other runs only their start compares.</summary>
+    public bool IsWatched { get; }
+
+    public Doubts Doubts { get; }
+
+    public IReadOnlyList<SimClient> Clients => _clients;
 
     public string? Violation { get; private set; }
 
@@ -161,8 +175,10 @@ internal sealed partial class World
         }
         var home = Machines[0];
         StrangersLeave();
-        // Nobody watches the mount table: what went behind the agent's back is found when it starts.
-        if (home.WasDisturbed) home.Agent?.Life.Kill();
+        // When nobody watches the mount table, what went behind the agent's back is found when it starts.
+        if (home.WasDisturbed && !IsWatched) home.Agent?.Life.Kill();
+        // What the kernel did not tell of is found by the next comparison of everything.
+        _restNotBefore = Scheduler.Now + (IsWatched ? AuditMax : TimeSpan.Zero);
 
         if (!Rest()) return;
         CheckAtRest();
@@ -195,7 +211,8 @@ internal sealed partial class World
             nextLook = Scheduler.Now + RestInterval;
             StrangersLeave();
             HostUpAgain();
-            if ((unrest = Unrest()) is null) break;
+            ResumeRepairs();
+            if ((unrest = Unrest()) is null && Scheduler.Now >= _restNotBefore) break;
         }
         if (unrest is not null) Fail($"no rest after {RestMax.TotalMinutes} quiet minutes: {unrest}");
         return Violation is null;
@@ -208,6 +225,11 @@ internal sealed partial class World
         {
             if (Ledger.StateOf(stranger.Path).Kernel?.MountId != stranger.Id) Nemesis.Leave(Machines[0], stranger);
         }
+    }
+
+    private void ResumeRepairs()
+    {
+        foreach (var state in Ledger.States.Where(state => state.RepairPaused).ToList()) AnyAgent()?.Pause(state.Mountpoint, false, $"resume{Scheduler.Steps}");
     }
 
     private void HostUpAgain()

@@ -101,7 +101,7 @@ internal sealed class SimAgent : ILogger
     {
         try
         {
-            if (IsOpen && _node is { } node) await node.Repairs.SetPausedAsync(mountpoint, paused, paused ? "work on it" : null, "operator", id);
+            if (IsOpen && _node is { } node) await node.Repairs.SetPausedAsync(mountpoint, paused, paused ? "work on it" : null, expected: null, "operator", id);
         }
         catch (LedgerUnavailableException)
         {

@@ -22,9 +22,9 @@ public sealed class StuckServerTests(AgentSuite suite)
     public async Task Helper_that_is_stopped_at_its_mount_is_given_up_at_its_deadline_and_leaves_nothing(string at)
     {
         using var stuck = new StuckFilesystem();
-        await using var agent = await StartAsync(stuck, operationSeconds: 20, helperSeconds: 4);
+        await using var agent = await StartAsync(stuck, operationSeconds: 30, helperSeconds: 8);
         var source = stuck.Source(at);
-        Assert.Equal(202, (await AtOnceAsync(() => agent.MountAsync("stuck", "c", source, "fuse.stuck", [$"at={at}"], wait: 0))).Status);
+        Assert.Equal(202, (await agent.MountAsync("stuck", "c", source, "fuse.stuck", [$"at={at}"], wait: 0)).Status);
         await StoppedAsync(agent, source);
 
         await OthersWorkAsync(agent);
@@ -50,9 +50,9 @@ public sealed class StuckServerTests(AgentSuite suite)
             [ -e {marker} ] || exec /usr/bin/bindfs "$@"
             exec strace -qq -f -o /dev/null -e trace=mount -e inject=mount:signal=SIGSTOP /usr/bin/bindfs "$@"
             """);
-        await using var agent = await StartAsync(stuck, operationSeconds: 20, helperSeconds: 4);
+        await using var agent = await StartAsync(stuck, operationSeconds: 30, helperSeconds: 8);
         var source = agent.Below("source");
-        Assert.Equal(202, (await AtOnceAsync(() => agent.MountAsync("stuck", "c", source, "fuse.bindfs", wait: 0))).Status);
+        Assert.Equal(202, (await agent.MountAsync("stuck", "c", source, "fuse.bindfs", wait: 0)).Status);
         await StoppedAsync(agent, source);
 
         await OthersWorkAsync(agent);

@@ -237,7 +237,7 @@ public sealed class PostgresAwayTests
 
         static async Task<bool> PausedAsync()
         {
-            await Task.Delay(50);
+            await Task.Delay(50, CancellationToken.None);
             return true;
         }
     }

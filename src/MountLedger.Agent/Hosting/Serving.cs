@@ -13,7 +13,7 @@ internal sealed record EndOfServing(bool Superseded, string Why);
 /// </summary>
 internal sealed class Serving(
     AgentSettings settings, NodeAccess access, LedgerAccess ledger, LedgerDatabase database, WorkerOptions workerOptions, HeadsMemory heads,
-    KernelIdentity identity, string agentId, string version, Func<Task> onLedgerAway, TimeProvider time, ILoggerFactory loggers)
+    KernelIdentity identity, string agentId, string version, Func<Task> onLedgerAway, TimeProvider time, ILoggerFactory loggers) : IAsyncDisposable
 {
     private const int HostAttemptsMax = 20;
     private const double HurrySeconds = 2;
@@ -97,10 +97,8 @@ internal sealed class Serving(
         await DisposeAsync();
     }
 
-    /// <summary>The start broke off and is begun again.</summary>
-    public Task DiscardAsync() => DisposeAsync();
-
-    private async Task DisposeAsync()
+    /// <summary>Lets go of node and workers, also of a start that broke off and is begun again.</summary>
+    public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _node, null) is { } node) await node.DisposeAsync();
         if (Interlocked.Exchange(ref _host, null) is { } host) await host.DisposeAsync();

@@ -18,6 +18,7 @@ public sealed class LedgerDatabase : IAsyncDisposable
 
     private readonly string connectionString;
     private long answers;
+    private Exception? appendFailure;
 
     private LedgerDatabase(string connectionString)
     {
@@ -34,7 +35,14 @@ public sealed class LedgerDatabase : IAsyncDisposable
     internal AppendDoubts Doubts { get; } = new();
 
     /// <summary>Why the last append could not be written; null when it could, or when a try since then has shown that the next one can.</summary>
-    internal Exception? AppendFailure { get; set; }
+    internal Exception? AppendFailure
+    {
+        get => Volatile.Read(ref appendFailure);
+        set => Volatile.Write(ref appendFailure, value);
+    }
+
+    /// <summary>A try has gone well, and no other failure has come meanwhile.</summary>
+    internal void Forget(Exception failure) => Interlocked.CompareExchange(ref appendFailure, null, failure);
 
     /// <summary>Grows with each answer of the server, whatever it was about.</summary>
     public long Answers => Interlocked.Read(ref answers);

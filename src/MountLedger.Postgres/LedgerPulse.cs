@@ -29,6 +29,8 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
         rollback
         """;
 
+    private Exception? told;
+
     /// <summary>Asks until it is cancelled.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
     {
@@ -83,6 +85,12 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
     {
         if (isReadOnly) return $"{database.Description} is read-only";
         if (database.AppendFailure is not { } appendFailure) return null;
+        if (appendFailure != told)
+        {
+            // Who waits for an outcome that cannot be recorded is told, also when the next try would go well: a nearly full disk takes one thing and not another.
+            told = appendFailure;
+            return $"{database.Description} takes no records: {appendFailure.Message}";
+        }
         try
         {
             // What it took is another connection.
@@ -90,7 +98,7 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
                 await (await database.OpenDedicatedAsync(CommandTimeoutSeconds, cancellationToken)).DisposeAsync();
             await using var command = new NpgsqlCommand(TryToWrite, connection);
             await command.ExecuteNonQueryAsync(cancellationToken);
-            database.AppendFailure = null;
+            database.Forget(appendFailure);
             return null;
         }
         catch (PostgresException failure) when (failure.SqlState == PostgresErrorCodes.TooManyConnections)

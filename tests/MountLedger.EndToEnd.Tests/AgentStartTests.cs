@@ -128,7 +128,7 @@ public sealed class AgentStartTests(AgentSuite suite)
         var refused = await agent.MountAsync("b", "c");
         Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
         Assert.Equal(503, (await agent.UnmountAsync("a", "c")).Status);
-        Assert.Equal(503, (await agent.GetAsync("/v1/mountpoints")).Status);
+        Assert.Equal(503, (await agent.GetAsync($"/v1/history?host={AgentProcess.HostName}")).Status);
         Assert.Equal(503, (await agent.ReadyAsync()).Status);
         Assert.InRange(System.Diagnostics.Stopwatch.GetElapsedTime(started).TotalSeconds, 0, 8);
         Assert.Equal(200, (await agent.GetAsync("/healthz")).Status);

@@ -162,7 +162,7 @@ public sealed class MountLedgerService(
             {
                 _logger.LedgerAwaited(e.Message);
                 access.Close($"the agent is starting: {e.Message}");
-                await serving.DiscardAsync();
+                await serving.DisposeAsync();
                 await Task.Delay(LedgerRetryDelay, time, cancellationToken);
                 await RestartOwnPostgresAsync();
             }

@@ -102,17 +102,11 @@ internal sealed class Serving(
         await DisposeAsync();
     }
 
-    /// <summary>The start broke off and is begun again.</summary>
-    public async Task DiscardAsync()
+    /// <summary>Lets go of node and workers, also of a start that broke off and is begun again.</summary>
+    public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref _node, null) is { } node) await node.DisposeAsync();
         if (Interlocked.Exchange(ref _host, null) is { } host) await host.DisposeAsync();
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await _stop.CancelAsync();
-        await DiscardAsync();
     }
 
     private static TimeSpan IntervalOf(double seconds) => seconds == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(seconds);

@@ -77,7 +77,7 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
                     + $"[{string.Join(", ", there.Select(mount => $"{mount.MountId} {mount.Described}"))}]");
             }
         }
-        foreach (var path in mounts.Select(group => group.Key).Where(path => !states.ContainsKey(path))) tally.Violated($"{path}: a mount that the ledger never heard of");
+        foreach (var path in mounts.Select(group => group.Key).Where(path => !states.ContainsKey(path))) tally.Violated($"{path}: a mount where the ledger wants none");
         foreach (var client in clients) CheckBeliefs(client, states);
     }
 

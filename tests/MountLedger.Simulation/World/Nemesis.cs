@@ -16,6 +16,20 @@ internal sealed class Nemesis(World world)
         Act(strike, machine);
     }
 
+    /// <summary>
+    /// Stops an agent between the record of an operation's start and the operation, until another machine may have the host: seldom met by chance, and
+    /// what the lease is looked at for.
+    /// </summary>
+    public void MaybeStop(string? name)
+    {
+        if (world.Machines.Count < 2 || _strikes >= world.Faults.StrikesMax || !world.Dice.Percent(5)) return;
+        if (world.Machines.Select(machine => machine.Agent).FirstOrDefault(agent => agent?.Life.Name == name) is not { Life: var life }) return;
+        _strikes++;
+        world.Trace($"!! {name} is stopped in the middle of an operation");
+        world.Scheduler.After(world.Outside, world.Dice.Micros(0, 900), life.Pause);
+        world.Scheduler.After(world.Outside, world.Dice.Millis(16_000, 40_000), life.Resume);
+    }
+
     private void Act(Strike strike, Machine machine)
     {
         var dice = world.Dice;

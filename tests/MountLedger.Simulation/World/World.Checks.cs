@@ -34,6 +34,7 @@ internal sealed partial class World
             if (model.Apply((MountEvent)recorded.Event) is { } broken) Fail($"{mountpoint} v{recorded.Version}: {broken}");
             CheckAgainstKernel(mountpoint, (MountEvent)recorded.Event, batch.Origin);
         }
+        if (events[^1].Event is MountEvent.MountStarted or MountEvent.UnmountStarted) _nemesis.MaybeStop(batch.Origin.Agent);
         var state = Ledger.StateOf(mountpoint);
         if (model.Differs(state, Ledger.EventsOf(batch.Stream)) is { } difference) Fail($"{mountpoint} v{state.Version}: {difference}");
         foreach (var (path, key) in _acknowledged)

@@ -20,7 +20,7 @@ internal sealed class WorkerRecords(string runDirectory)
     public void Add(int pid, string? actingOn = null)
     {
         Directory.CreateDirectory(directory);
-        if (Identify(pid) is not { } identity) return;
+        if (IdentifyStarted(pid) is not { } identity) return;
         // Never half a record: who dies while he writes one must not leave a worker that his successor does not know.
         var fresh = FileOf(pid) + ".new";
         File.WriteAllText(fresh, actingOn is null ? identity : $"{identity}{ActingMark}{actingOn}\n");
@@ -93,6 +93,31 @@ internal sealed class WorkerRecords(string runDirectory)
         identity.EndsWith(" \n", StringComparison.Ordinal) && recorded.StartsWith(identity[..^1], StringComparison.Ordinal);
 
     private string FileOf(int pid) => Path.Combine(directory, pid.ToString(CultureInfo.InvariantCulture));
+
+    /// <summary>Of a child that was started just now: for a moment it is the program already and shows no arguments yet.</summary>
+    private string? IdentifyStarted(int pid)
+    {
+        const int AttemptsMax = 500;
+        for (var attempt = 0; ; attempt++)
+        {
+            if (Identify(pid) is { } identity && !identity.EndsWith(" \n", StringComparison.Ordinal)) return identity;
+            if (attempt == AttemptsMax || !IsAlive(pid)) return null;
+            Thread.Sleep(1);
+        }
+    }
+
+    private static bool IsAlive(int pid)
+    {
+        try
+        {
+            var stat = File.ReadAllText($"/proc/{pid}/stat");
+            return stat[stat.LastIndexOf(')') + 2] is not ('Z' or 'X');
+        }
+        catch (Exception gone) when (gone is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
 
     /// <summary>Boot id, start time (clock ticks since boot, field 22 of proc_pid_stat(5)) and program; null when it is gone.</summary>
     private string? Identify(int pid)

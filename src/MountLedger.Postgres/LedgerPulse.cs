@@ -74,7 +74,9 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
             presence.Answers(time.GetUtcNow(), await UnwritableAsync(connection, isReadOnly, cancellationToken));
             return (connection, null);
         }
-        catch (Exception failure) when (LedgerDatabase.IsUnavailable(failure, cancellationToken))
+#pragma warning disable CA1031 // Whatever it is, it is told as the reason and asked again: without a pulse a ledger that is back would never be believed.
+        catch (Exception failure) when (!cancellationToken.IsCancellationRequested)
+#pragma warning restore CA1031
         {
             if (connection is not null) await connection.DisposeAsync();
             return (null, failure);

@@ -76,7 +76,7 @@ public static class BehindRules
             var isAdopted = (kept ?? ledger).Kernel?.Adopted == true;
             events.Add(new MountEvent.MountAdopted(
                 kernel.BootId, kernel.MountNamespaceId, ours.MountId, Ours: !isAdopted,
-                isAdopted ? default : (kept ?? ledger).OwnedDirectories is { IsDefaultOrEmpty: false } directories ? directories : default));
+                isAdopted || (kept ?? ledger).OwnedDirectories.IsEmpty ? null : (kept ?? ledger).OwnedDirectories));
             if (exchanged is not null) events.Add(exchanged);
             events.AddRange(DriftRules.Over(ledger, "taken over as it is"));
         }

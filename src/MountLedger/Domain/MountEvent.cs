@@ -54,7 +54,7 @@ public abstract record MountEvent : LedgerEvent
     public sealed record MountAdopted(
         string BootId, ulong MountNamespaceId, ulong? MountId,
         [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Ours = false,
-        [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] ImmutableArray<string> DirectoriesCreated = default) : MountEvent;
+        [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ImmutableArray<string>? DirectoriesCreated = null) : MountEvent;
 
     /// <summary>A pending unmount was called off because somebody attached (rule 8).</summary>
     public sealed record MountKept : MountEvent;

@@ -45,7 +45,7 @@ internal static class MountFold
         MountEvent.MountAdopted e when state.Spec is { } spec => Confirmed(Finished(state) with
         {
             Kernel = new KernelMount(e.BootId, e.MountNamespaceId, e.MountId, spec, Adopted: !e.Ours),
-            OwnedDirectories = e.Ours ? Union(state.OwnedDirectories, e.DirectoriesCreated.IsDefault ? [] : e.DirectoriesCreated) : state.OwnedDirectories,
+            OwnedDirectories = e.Ours ? Union(state.OwnedDirectories, e.DirectoriesCreated ?? []) : state.OwnedDirectories,
             UnmountWanted = null,
             MountedOverEmpty = false,
             Error = null,

@@ -191,7 +191,7 @@ internal sealed class SimHost(World world, Machine machine, Life life) : IMountH
             {
                 if (worker.IsDead) return;
                 worker.End(call);
-                done.TrySetResult(result);
+                if (done.TrySetResult(result) && result is AttachResult or UnmountResult or RemountResult) world.OutcomeKnown(life, mountpoint);
             });
         });
         return done.Task;

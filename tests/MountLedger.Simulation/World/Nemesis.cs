@@ -100,7 +100,10 @@ internal sealed class Nemesis(World world)
             world.Release(path, dead.Key);
             dead.Forget(path);
         }
-        agent.Sync(world.Clients.Where(client => client != dead).Select(client => client.Name).ToHashSet(StringComparer.Ordinal), world.Ledger.Clock, $"sync{_strikes}", landed);
+        // The list may be old: what the consumer took since then is not meant.
+        var asOf = world.Dice.Percent(50) ? world.Ledger.Clock : world.Ledger.Clock - world.Dice.Millis(1, 60_000);
+        world.SyncBegins(dead.Name, asOf);
+        agent.Sync(world.Clients.Where(client => client != dead).Select(client => client.Name).ToHashSet(StringComparer.Ordinal), asOf, $"sync{_strikes}", landed);
     }
 
     /// <summary>Somebody mounts something by hand; if it is what is wanted there, it is as good as ours and may be adopted.</summary>

@@ -7,6 +7,9 @@ internal sealed partial class World
 {
     private readonly Dictionary<string, RuleModel> _models = new(StringComparer.Ordinal);
     private readonly HashSet<(string Mountpoint, AttachmentKey Key)> _acknowledged = [];
+    private readonly Dictionary<(string Mountpoint, AttachmentKey Key), DateTimeOffset> _since = [];
+    private readonly Dictionary<string, DateTimeOffset> _syncedAsOf = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (string? Agent, bool IsKnown)> _underWay = new(StringComparer.Ordinal);
 
     /// <summary>A caller was told that its mount holds: from now on it must, until that caller detaches.</summary>
     public void Acknowledge(string mountpoint, AttachmentKey key)
@@ -18,6 +21,16 @@ internal sealed partial class World
     }
 
     public void Release(string mountpoint, AttachmentKey key) => _acknowledged.Remove((mountpoint, key));
+
+    /// <summary>From now on a consumer may lose what it has held since before <paramref name="asOf"/>, and nothing younger.</summary>
+    public void SyncBegins(string consumer, DateTimeOffset asOf) =>
+        _syncedAsOf[consumer] = _syncedAsOf.TryGetValue(consumer, out var before) && before > asOf ? before : asOf;
+
+    /// <summary>The kernel has told an agent what became of the operation that it started.</summary>
+    public void OutcomeKnown(Life agent, string mountpoint)
+    {
+        if (_underWay.TryGetValue(mountpoint, out var started) && started.Agent == agent.Name) _underWay[mountpoint] = (started.Agent, true);
+    }
 
     /// <summary>Of each commit, in the instant that it happens.</summary>
     public void Appended(AppendBatch batch, ImmutableArray<RecordedEvent> events)
@@ -33,6 +46,7 @@ internal sealed partial class World
         {
             if (model.Apply((MountEvent)recorded.Event) is { } broken) Fail($"{mountpoint} v{recorded.Version}: {broken}");
             CheckAgainstKernel(mountpoint, (MountEvent)recorded.Event, batch.Origin);
+            CheckAgainstHistory(mountpoint, (MountEvent)recorded.Event, recorded.At, batch.Origin.Agent);
         }
         if (events[^1].Event is MountEvent.MountStarted or MountEvent.UnmountStarted) _nemesis.MaybeStop(batch.Origin.Agent);
         var state = Ledger.StateOf(mountpoint);
@@ -81,6 +95,27 @@ internal sealed partial class World
 
         ulong? Known((string? BootId, ulong? MountId) kernel) =>
             kernel.BootId == machine.Kernel.BootId && machine.Table.Exists(mount => mount.Id == kernel.MountId) ? kernel.MountId : null;
+    }
+
+    /// <summary>Against what came before it, where the state does not tell.</summary>
+    private void CheckAgainstHistory(string mountpoint, MountEvent change, DateTimeOffset at, string? agent)
+    {
+        switch (change)
+        {
+            case MountEvent.AttachmentAdded e:
+                _since[(mountpoint, new AttachmentKey(e.Volume, e.Consumer))] = at;
+                break;
+            case MountEvent.AttachmentRemoved { Reason: RemovalReason.Synced } e:
+                if (_since[(mountpoint, new AttachmentKey(e.Volume, e.Consumer))] is var since && since >= _syncedAsOf[e.Consumer])
+                    Fail($"{mountpoint}: {e.Consumer} lost what it has held since {since:O} to a synchronisation as of {_syncedAsOf[e.Consumer]:O}");
+                break;
+            case MountEvent.MountStarted or MountEvent.UnmountStarted or MountEvent.RemountStarted:
+                _underWay[mountpoint] = (agent, false);
+                break;
+            case MountEvent.OperationUncertain when agent is not null && _underWay.GetValueOrDefault(mountpoint) == (agent, true):
+                Fail($"{mountpoint}: {agent} was told by the kernel what became of its operation, and has recorded that nobody knows");
+                break;
+        }
     }
 
     // ---- what agents do to the kernel ----

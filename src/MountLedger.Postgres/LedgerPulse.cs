@@ -87,7 +87,8 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
     {
         if (isReadOnly) return $"{database.Description} is read-only";
         if (database.AppendFailure is not { } appendFailure) return null;
-        if (appendFailure != told)
+        // A lost connection says nothing of the server: the next try has another one.
+        if (appendFailure is PostgresException { SqlState: ['5', '3' or '8', ..] or "25006" } && appendFailure != told)
         {
             // Who waits for an outcome that cannot be recorded is told, also when the next try would go well: a nearly full disk takes one thing and not another.
             told = appendFailure;

@@ -133,6 +133,43 @@ public sealed class AgentDriftTests(AgentSuite suite)
         Assert.Equal("mountpoint", Field(await agent.PostAsync("/v1/pause", new { })));
     }
 
+    [RootFact]
+    public async Task A_list_of_fifty_thousand_consumers_is_taken()
+    {
+        await using var agent = await suite.StartAsync();
+        await agent.MountAsync("a", "consumer-49999");
+        await agent.MountAsync("b", "dead");
+        var consumers = Enumerable.Range(0, 50_000).Select(i => $"consumer-{i}").ToArray();
+
+        var done = await agent.PostAsync($"/v1/hosts/{AgentProcess.HostName}/sync", new { consumers, asOf = DateTimeOffset.UtcNow.ToString("O") });
+
+        Assert.Equal((200, 1), (done.Status, done.Json.GetProperty("removed").GetArrayLength()));
+        Assert.Equal("mounted", (await agent.StatusAsync("a")).Phase);
+    }
+
+    [RootFact]
+    public async Task An_operators_request_with_a_key_is_carried_out_once_and_with_a_version_only_at_that_one()
+    {
+        await using var agent = await suite.StartAsync();
+        var body = new { mountpoint = agent.PathOf("a"), reason = "new disk" };
+        await agent.MountAsync("a", "c");
+        var version = (await agent.StatusAsync("a")).Json.GetProperty("version").GetInt64();
+
+        Assert.Equal(412, (await agent.PostAsync("/v1/pause", body, ("If-Match", $"\"{version + 1}\""))).Status);
+        Assert.Equal(version, (await agent.StatusAsync("a")).Json.GetProperty("version").GetInt64());
+
+        var first = await agent.PostAsync("/v1/pause", body, ("If-Match", $"\"{version}\""), ("Idempotency-Key", "pause-1"));
+        Assert.Equal(200, first.Status);
+        Assert.Equal(200, (await agent.PostAsync("/v1/resume", body)).Status);
+        var again = await agent.PostAsync("/v1/pause", body, ("If-Match", $"\"{version}\""), ("Idempotency-Key", "pause-1"));
+        Assert.Equal((200, first.Text), (again.Status, again.Text));
+        // The answer is the first one's, and nothing was paused again.
+        Assert.Equal(["repair_paused", "repair_resumed"], (await agent.EventsAsync("a"))[^2..]);
+
+        Assert.Equal(422, (await agent.PostAsync("/v1/pause", new { body.mountpoint, reason = "another" }, ("Idempotency-Key", "pause-1"))).Status);
+        Assert.Equal("If-Match", Field(await agent.PostAsync("/v1/reconcile", new { }, ("If-Match", "\"1\""))));
+    }
+
     private static string? Field(Answer answer)
     {
         Assert.Equal(400, answer.Status);

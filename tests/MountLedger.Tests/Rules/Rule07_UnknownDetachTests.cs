@@ -55,6 +55,17 @@ public sealed class Rule07_UnknownDetachTests
     [Theory]
     [InlineData(UnmountMode.Lazy)]
     [InlineData(UnmountMode.Force)]
+    public void An_administrator_may_escalate_what_somebody_else_left_busy_and_nothing_that_is_held(UnmountMode mode)
+    {
+        var byAdmin = Detach(C, mode) with { ByAdmin = true };
+        GivenLeaving().Then(UnmountStarted(), UnmountFailed(3, Start.AddMinutes(1))).When(byAdmin).IsRecorded(UnmountRequested(mode));
+        GivenMountedFor(A).When(byAdmin).IsRejected<Rejection.InUse>("in-use");
+        Given().When(byAdmin).NothingIsRecorded();
+    }
+
+    [Theory]
+    [InlineData(UnmountMode.Lazy)]
+    [InlineData(UnmountMode.Force)]
     public void The_last_holder_may_repeat_a_busy_unmount_in_another_mode(UnmountMode mode)
     {
         var state = GivenLeaving().Then(UnmountStarted(), UnmountFailed(3, Start.AddMinutes(1)))

@@ -27,8 +27,10 @@ public sealed class DriftWatch(
     IMountHost host, LiveStates live, MountExecutor executor, DriftCheck check, ServerProbes servers, TimeProvider time, DriftOptions options,
     ILogger logger)
 {
-    /// <summary>A comparison takes at most this share of the time: 1/20.</summary>
+    /// <summary>A comparison takes at most this share of the time, 1/20, unless it takes longer than 1.5 s.</summary>
     private const int PauseFactor = 20;
+
+    private static readonly TimeSpan AuditPauseMax = TimeSpan.FromSeconds(30);
 
     /// <summary>One request is enough, however many ask.</summary>
     private readonly Channel<bool> _auditWanted = Channel.CreateBounded<bool>(1);
@@ -59,6 +61,12 @@ public sealed class DriftWatch(
         Interlocked.Increment(ref _audits);
         var table = new TableSnapshot(await host.ListAsync(cancellationToken));
         var suspects = 0;
+        // An append without an answer may have brought about what is not in memory.
+        foreach (var mountpoint in live.Doubtful())
+        {
+            executor.Examine(mountpoint);
+            suspects++;
+        }
         foreach (var state in live.Present())
         {
             if (!IsSuspect(state, table)) continue;
@@ -205,8 +213,9 @@ public sealed class DriftWatch(
             {
                 logger.AuditFailed(e.Message);
             }
-            var pause = time.GetElapsedTime(began) * PauseFactor;
-            await Task.Delay(pause > options.AuditPause ? pause : options.AuditPause, time, cancellationToken);
+            // A comparison that took long because this process was stopped, or the machine asleep, must not put off the next one for hours.
+            var pause = Math.Clamp((time.GetElapsedTime(began) * PauseFactor).Ticks, options.AuditPause.Ticks, Math.Max(options.AuditPause.Ticks, AuditPauseMax.Ticks));
+            await Task.Delay(TimeSpan.FromTicks(pause), time, cancellationToken);
         }
     }
 }

@@ -16,6 +16,7 @@ public sealed class LiveStates
     private readonly SortedSet<string> _present = new(StringComparer.Ordinal);
     private readonly Dictionary<ulong, string> _byMountId = [];
     private readonly HashSet<string> _old = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _unread = new(StringComparer.Ordinal);
     private readonly Queue<(string Mountpoint, long Version)> _absent = new();
     private readonly Dictionary<string, List<Waiter>> _waiters = new(StringComparer.Ordinal);
 
@@ -39,6 +40,7 @@ public sealed class LiveStates
             foreach (var id in IdsOf(state)) _byMountId[id] = state.Mountpoint;
             _states[state.Mountpoint] = state;
             _old.Remove(state.Mountpoint);
+            _unread.Remove(state.Mountpoint);
             if (IsPresent(state)) _present.Add(state.Mountpoint);
             else KeepAbsent(state);
 
@@ -61,9 +63,20 @@ public sealed class LiveStates
     {
         lock (_lock)
         {
-            if (_present.Contains(mountpoint)) _old.Add(mountpoint);
-            else _states.Remove(mountpoint);
+            if (_present.Contains(mountpoint))
+            {
+                _old.Add(mountpoint);
+                return;
+            }
+            _states.Remove(mountpoint);
+            _unread.Add(mountpoint);
         }
+    }
+
+    /// <summary>The mountpoints whose state turned out to be old and has not been read since: nothing else would lead to a look at them.</summary>
+    public IReadOnlyList<string> Doubtful()
+    {
+        lock (_lock) return [.. _old, .. _unread];
     }
 
     /// <summary>The first state from now on (the known one included) of which <paramref name="until"/> is true.</summary>

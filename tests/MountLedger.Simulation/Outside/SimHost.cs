@@ -203,6 +203,8 @@ internal sealed class SimHost(World world, Machine machine, Life life) : IMountH
     private ImmutableArray<ObservedMount> List() => [.. machine.Table.Select(mount => Observed(mount, null))];
 
     private ObservedMount Observed(SimMount mount, MountSpec? wanted) => new(
-        IdOf(mount.Id), (int)mount.Id, (int)(mount.Below?.Id ?? 1), mount.Path, mount.Spec.FsType, mount.Spec.Source, "/", [], [],
+        IdOf(mount.Id), (int)mount.Id, (int)(mount.Below?.Id ?? 1), mount.Path, mount.Spec.FsType, mount.Spec.Source, "/",
+        [.. mount.Spec.Options.Where(option => !option.Contains('=', StringComparison.Ordinal))],
+        [.. mount.Spec.Options.Where(option => option.Contains('=', StringComparison.Ordinal))],
         wanted is null ? null : [.. wanted.DifferencesFrom(mount.Spec)]);
 }

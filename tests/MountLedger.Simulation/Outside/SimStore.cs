@@ -8,6 +8,8 @@ internal sealed class SimStore(World world, Life life) : IEventStore
 {
     private static readonly TimeSpan CommandTimeout = TimeSpan.FromSeconds(5);
 
+    private readonly List<Action> _inDoubt = [];
+
     private SimLedger Ledger => world.Ledger;
 
     public async ValueTask<MountState> LoadAsync(StreamKey stream, CancellationToken cancellationToken) =>
@@ -65,16 +67,27 @@ internal sealed class SimStore(World world, Life life) : IEventStore
 
         Later(there, () =>
         {
+            // Whoever comes next ends the server process that an append without an answer was sent to; it has taken effect by then, or never will.
+            if (!Ledger.IsAway && !lost)
+            {
+                foreach (var end in _inDoubt) end();
+                _inDoubt.Clear();
+            }
             if (Ledger.IsAway || lost) Later(back, () => Fail("the ledger cannot be reached"));
             else if (writes && Ledger.IsReadOnly) Later(back, () => Fail("the ledger is read-only"));
             else if (isLate)
             {
                 var landed = late!();
-                Later(back, () => Fail("no answer in time"));
+                var isOver = false;
+                Later(back, () =>
+                {
+                    Fail("no answer in time");
+                    _inDoubt.Add(() => isOver = true);
+                });
                 Later(world.Dice.Percent(50) ? world.Dice.Millis(1, 20) : world.Dice.Millis(20, 8_000), () =>
                 {
-                    world.Trace($"{life.Name}: '{what}' arrives late");
-                    if (!Ledger.IsAway && !Ledger.IsReadOnly) onServer();
+                    world.Trace($"{life.Name}: '{what}' {(isOver ? "was ended" : "arrives late")}");
+                    if (!isOver && !Ledger.IsAway && !Ledger.IsReadOnly) onServer();
                     landed();
                 });
             }

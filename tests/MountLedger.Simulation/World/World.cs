@@ -20,7 +20,7 @@ internal sealed partial class World
 
     private const int StepsMax = 60_000;
     private static readonly TimeSpan RestMax = TimeSpan.FromMinutes(20);
-    private static readonly TimeSpan AuditMax = AuditInterval + TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan AuditMax = AuditInterval + TimeSpan.FromSeconds(45);
     private static readonly TimeSpan RestInterval = TimeSpan.FromSeconds(5);
     private static readonly string[] AllPaths = ["/m/a", "/m/a/b", "/m/a/b/c", "/m/d"];
 

@@ -160,7 +160,7 @@ public sealed class AgentDriftTests(AgentSuite suite)
 
         var first = await agent.PostAsync("/v1/pause", body, ("If-Match", $"\"{version}\""), ("Idempotency-Key", "pause-1"));
         Assert.Equal(200, first.Status);
-        Assert.Equal(200, (await agent.PostAsync("/v1/resume", body)).Status);
+        Assert.Equal(200, (await agent.PostAsync("/v1/resume", new { body.mountpoint })).Status);
         var again = await agent.PostAsync("/v1/pause", body, ("If-Match", $"\"{version}\""), ("Idempotency-Key", "pause-1"));
         Assert.Equal((200, first.Text), (again.Status, again.Text));
         // The answer is the first one's, and nothing was paused again.

@@ -153,7 +153,7 @@ internal sealed class AppendQueue : IAsyncDisposable
     /// <summary>One transaction: it is committed when this returns.</summary>
     private AppendResult[] Commit(Writer writer, GatheredAppends gathered)
     {
-        using var command = gathered.Command(writer.Connect(connections, database.Doubts));
+        using var command = gathered.Command(writer.Connect(connections, database));
         // Ten thousand consumers that leave at once are ten thousand events: a long time is no sign then that the ledger is away.
         command.CommandTimeout += gathered.Events / EventsPerSecondMin;
         using var row = command.ExecuteReader();
@@ -212,17 +212,21 @@ internal sealed class AppendQueue : IAsyncDisposable
     {
         private NpgsqlConnection? connection;
         private ServerProcess? process;
+        private int losses;
 
-        public NpgsqlConnection Connect(NpgsqlDataSource connections, AppendDoubts doubts)
+        public NpgsqlConnection Connect(NpgsqlDataSource connections, LedgerDatabase database)
         {
-            if (connection is { FullState: System.Data.ConnectionState.Open } open)
+            // A server that was away may have ended this connection, and a caller would be the first to notice.
+            if (losses != database.Losses) connections.Clear();
+            else if (connection is { FullState: System.Data.ConnectionState.Open } open)
             {
-                doubts.Settle(open);
+                database.Doubts.Settle(open);
                 return open;
             }
             Close();
+            losses = database.Losses;
             connection = connections.OpenConnection();
-            doubts.Settle(connection);
+            database.Doubts.Settle(connection);
             process = ServerProcess.Of(connection);
             return connection;
         }

@@ -18,6 +18,7 @@ public sealed class LedgerDatabase : IAsyncDisposable
 
     private readonly string connectionString;
     private long answers;
+    private int losses;
     private Exception? appendFailure;
 
     private LedgerDatabase(string connectionString)
@@ -40,6 +41,11 @@ public sealed class LedgerDatabase : IAsyncDisposable
         get => Volatile.Read(ref appendFailure);
         set => Volatile.Write(ref appendFailure, value);
     }
+
+    /// <summary>Grows with each time that the server was found to be away: connections from before are not to be trusted.</summary>
+    internal int Losses => Volatile.Read(ref losses);
+
+    internal void Lost() => Interlocked.Increment(ref losses);
 
     /// <summary>A try has gone well, and no other failure has come meanwhile.</summary>
     internal void Forget(Exception failure) => Interlocked.CompareExchange(ref appendFailure, null, failure);

@@ -53,7 +53,11 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
                 // A server that takes no further connection serves those that it has.
                 if (failure is PostgresException { SqlState: PostgresErrorCodes.TooManyConnections } full)
                     presence.Answers(time.GetUtcNow(), database.AppendFailure is null ? null : $"{database.Description} takes no records: {full.Message}");
-                else if (failure is not null) presence.Gone($"{database.Description} is unavailable: {failure.Message}");
+                else if (failure is not null)
+                {
+                    database.Lost();
+                    presence.Gone($"{database.Description} is unavailable: {failure.Message}");
+                }
                 await Task.Delay(Pause, time, cancellationToken);
             }
         }

@@ -60,7 +60,8 @@ public sealed partial class SecretSearchTests(AgentSuite suite) : IDisposable
         await using var agent = await StartAsync();
         var worker = Assert.Single(agent.Workers());
         var agentThreads = ThreadsOf(agent.Pid);
-        using var strace = await TraceAsync(agent.Pid, worker);
+        // Workers are started by the launcher.
+        using var strace = await TraceAsync([agent.Pid, worker, .. agent.Launcher() is { } launcher ? (int[])[launcher] : []]);
         var answers = new StringBuilder();
 
         async Task<Answer> Keep(Task<Answer> asked)

@@ -77,7 +77,8 @@ public sealed class OlderKernelTests : KernelTest, IAsyncLifetime
                 // Whatever the answer is, the table says the same: the path may have changed since, so the leaf is what is looked for.
                 var there = MountInfoReader.Read(out _).Count(entry => entry.Mount.Path.StartsWith(Base + "/", StringComparison.Ordinal) && entry.Mount.Path.EndsWith("/leaf", StringComparison.Ordinal));
                 Assert.Equal(result is AttachResult.Attached ? 1 : 0, there);
-                foreach (var path in MountInfoReader.Read(out _).Select(entry => entry.Mount.Path).Where(path => path.EndsWith("/leaf", StringComparison.Ordinal)))
+                foreach (var path in MountInfoReader.Read(out _).Select(entry => entry.Mount.Path)
+                    .Where(path => path.StartsWith(Base + "/", StringComparison.Ordinal) && path.EndsWith("/leaf", StringComparison.Ordinal)))
                     UnmountWherever(path);
             }
             Assert.True(landed > 0, $"{landed} landed, {refused} were refused");

@@ -144,6 +144,7 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Own_postgresql_runs_as_another_account_and_is_stopped_by_an_agent_without_capabilities()
     {
         await using var agent = await AgentProcess.StartAsync(postgres: null);

@@ -34,6 +34,7 @@ public sealed class FencingTests(AgentSuite suite)
     [RootTheory]
     [InlineData(false)]
     [InlineData(true)]
+    [Trait("Category", "Long")]
     public async Task An_agent_that_was_stopped_until_its_lease_ran_out_does_nothing_any_more(bool otherMachine)
     {
         var scratch = Directory.CreateTempSubdirectory("mountledger-slow-").FullName;

@@ -84,6 +84,7 @@ public sealed class LedgerBehindTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task One_mountpoint_can_be_decided_this_way_and_the_others_that_way()
     {
         await using var agent = await suite.StartAsync();
@@ -122,6 +123,7 @@ public sealed class LedgerBehindTests(AgentSuite suite)
     [InlineData("damaged")]
     [InlineData("missing")]
     [InlineData("a directory")]
+    [Trait("Category", "Long")]
     public async Task A_memory_that_is_damaged_or_lost_neither_stops_the_agent_nor_lets_it_unmount(string how)
     {
         await using var agent = await suite.StartAsync();
@@ -163,6 +165,7 @@ public sealed class LedgerBehindTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_full_disk_keeps_nobody_from_mounting_and_the_memory_is_whole_again_afterwards()
     {
         await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());

@@ -52,6 +52,7 @@ public sealed class PostgresAwayTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task An_outcome_is_kept_while_the_server_is_away_and_appended_when_it_is_back()
     {
         await using var ledger = await MortalPostgres.StartAsync();
@@ -140,6 +141,7 @@ public sealed class PostgresAwayTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_server_whose_disk_is_full_takes_nothing_says_so_and_goes_on_when_there_is_room()
     {
         await using var ledger = await MortalPostgres.StartAsync(diskMiB: 120);

@@ -12,6 +12,7 @@ public sealed class PostgresNetworkTests
     [RootTheory]
     [InlineData(true)]
     [InlineData(false)]
+    [Trait("Category", "Long")]
     public async Task A_detach_whose_answer_was_lost_does_not_take_away_who_attaches_next(bool delivered)
     {
         await using var ledger = await MortalPostgres.StartAsync();
@@ -37,6 +38,7 @@ public sealed class PostgresNetworkTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task An_append_that_waits_for_a_lock_when_its_connection_is_lost_is_not_committed_behind_an_answer()
     {
         await using var ledger = await MortalPostgres.StartAsync();
@@ -90,6 +92,7 @@ public sealed class PostgresNetworkTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_slow_network_makes_commands_slow_and_nothing_else()
     {
         await using var ledger = await MortalPostgres.StartAsync();
@@ -106,6 +109,7 @@ public sealed class PostgresNetworkTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_network_that_falls_silent_is_told_at_once_and_comes_back_by_itself()
     {
         await using var ledger = await MortalPostgres.StartAsync();

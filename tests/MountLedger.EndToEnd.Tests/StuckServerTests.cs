@@ -19,6 +19,7 @@ public sealed class StuckServerTests(AgentSuite suite)
     [RootTheory]
     [InlineData("mount")]
     [InlineData("mounted")]
+    [Trait("Category", "Long")]
     public async Task Helper_that_is_stopped_at_its_mount_is_given_up_at_its_deadline_and_leaves_nothing(string at)
     {
         using var stuck = new StuckFilesystem();
@@ -67,6 +68,7 @@ public sealed class StuckServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Killed_while_a_stopped_helper_mounts_the_next_agent_starts_at_once_and_a_stop_does_not_wait_for_it()
     {
         using var stuck = new StuckFilesystem();
@@ -94,6 +96,7 @@ public sealed class StuckServerTests(AgentSuite suite)
     [RootTheory]
     [InlineData("init", "lazy")]
     [InlineData("answered", "force")]
+    [Trait("Category", "Long")]
     public async Task Server_that_stops_before_it_has_answered_anything_is_shown_stale_and_ended_when_it_is_asked_for(string at, string mode)
     {
         using var stuck = new StuckFilesystem();

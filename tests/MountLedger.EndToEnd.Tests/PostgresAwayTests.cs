@@ -17,6 +17,7 @@ public sealed class PostgresAwayTests
     [InlineData("stop")]
     [InlineData("kill")]
     [InlineData("freeze")]
+    [Trait("Category", "Long")]
     public async Task A_server_that_goes_away_amid_commands_is_told_at_once_and_loses_nothing(string how)
     {
         await using var ledger = await MortalPostgres.StartAsync();
@@ -94,6 +95,7 @@ public sealed class PostgresAwayTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_server_without_free_connections_serves_those_who_have_one_and_is_told_to_who_has_none()
     {
         await using var ledger = await MortalPostgres.StartAsync();

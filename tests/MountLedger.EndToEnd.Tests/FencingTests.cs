@@ -37,65 +37,53 @@ public sealed class FencingTests(AgentSuite suite)
     [Trait("Category", "Long")]
     public async Task An_agent_that_was_stopped_until_its_lease_ran_out_does_nothing_any_more(bool otherMachine)
     {
-        var scratch = Directory.CreateTempSubdirectory("mountledger-slow-").FullName;
-        try
+        // Its mount is being prepared when the agent is stopped, and is ready when it goes on.
+        using var slow = new SlowFuse();
+        await using var old = await suite.StartAsync(environment =>
         {
-            // Its mount is being prepared when the agent is stopped, and is ready when it goes on.
-            var program = Path.Combine(scratch, "mount.fuse.slow");
-            File.WriteAllText(program, $"#!/bin/sh\ntouch {scratch}/began\nwhile [ ! -e {scratch}/go ]; do sleep 0.05; done\nexec bindfs \"$1\" \"$2\"\n");
-            File.SetUnixFileMode(program, (UnixFileMode)Convert.ToInt32("755", 8));
-            var config = Path.Combine(scratch, "config.json");
-            File.WriteAllText(config, $$"""{ "helperTypes": { "fuse.slow": ["x"] }, "helperDirs": ["{{scratch}}", "/usr/bin"] }""");
-            await using var old = await suite.StartAsync(environment =>
-            {
-                environment["MOUNTLEDGER_LEASE_SECONDS"] = Lease;
-                environment["MOUNTLEDGER_CONFIG"] = config;
-            });
-            Assert.Equal("mounted", (await old.MountAsync("held", "c")).Outcome);
-            Assert.Equal(202, (await old.MountAsync("slow", "c", old.Below("source"), "fuse.slow", wait: 0)).Status);
-            await old.UntilAsync(() => Task.FromResult(File.Exists($"{scratch}/began")), "the helper runs");
-            var workers = old.Workers();
-            Assert.NotEmpty(workers);
+            environment["MOUNTLEDGER_LEASE_SECONDS"] = Lease;
+            environment["MOUNTLEDGER_CONFIG"] = slow.Config;
+        });
+        Assert.Equal("mounted", (await old.MountAsync("held", "c")).Outcome);
+        Assert.Equal(202, (await old.MountAsync("slow", "c", old.Below("source"), "fuse.slow", wait: 0)).Status);
+        await slow.UntilItRunsAsync(old);
+        var workers = old.Workers();
+        Assert.NotEmpty(workers);
 
-            Signal(old, "STOP");
-            // Commands that reach its socket while it is stopped.
-            var queued = Enumerable.Range(0, 4).Select(number => old.MountAsync($"queued{number}", "c")).Append(old.UnmountAsync("held", "c")).ToArray();
-            await Task.Delay(TimeSpan.FromSeconds(4));
-            await using var next = AgentProcess.Create(old.Postgres, environment => environment["MOUNTLEDGER_CONFIG"] = config);
-            next.Wrapper = Elsewhere(next, otherMachine ? "0123456789abcdef0123456789abcdef" : null);
-            await next.StartAgainAsync();
-            var successor = await AgentIdAsync(next);
-            var epoch = await next.CountAsync("select epoch from mountledger.host");
-            File.WriteAllText($"{scratch}/go", "");
-            await Task.Delay(500);
+        Signal(old, "STOP");
+        // Commands that reach its socket while it is stopped.
+        var queued = Enumerable.Range(0, 4).Select(number => old.MountAsync($"queued{number}", "c")).Append(old.UnmountAsync("held", "c")).ToArray();
+        await Task.Delay(TimeSpan.FromSeconds(4));
+        await using var next = AgentProcess.Create(old.Postgres, environment => environment["MOUNTLEDGER_CONFIG"] = slow.Config);
+        next.Wrapper = Elsewhere(next, otherMachine ? "0123456789abcdef0123456789abcdef" : null);
+        await next.StartAgainAsync();
+        var successor = await AgentIdAsync(next);
+        var epoch = await next.CountAsync("select epoch from mountledger.host");
+        slow.LetGo();
+        await Task.Delay(500);
 
-            Signal(old, "CONT");
-            foreach (var answer in await Task.WhenAll(queued)) Assert.True(answer.Status == 503, $"{answer}\n{old.Log}");
-            await old.UntilAsync(
-                async () => await old.ReadyAsync() is { Status: 503, Text: var text } && text.Contains(successor, StringComparison.Ordinal), "it names who serves the host");
-            var refused = await old.MountAsync("again", "c");
-            Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
-            Assert.Contains(successor, refused.Detail, StringComparison.Ordinal);
-            await old.UntilAsync(() => Task.FromResult(old.Workers().Count == 0), "its workers have ended");
-            Assert.All(workers, pid => Assert.False(IsAlive(pid), $"worker {pid} lives"));
+        Signal(old, "CONT");
+        foreach (var answer in await Task.WhenAll(queued)) Assert.True(answer.Status == 503, $"{answer}\n{old.Log}");
+        await old.UntilAsync(
+            async () => await old.ReadyAsync() is { Status: 503, Text: var text } && text.Contains(successor, StringComparison.Ordinal), "it names who serves the host");
+        var refused = await old.MountAsync("again", "c");
+        Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
+        Assert.Contains(successor, refused.Detail, StringComparison.Ordinal);
+        // A process that is being ended has no command line any more and is still there.
+        await old.UntilAsync(() => Task.FromResult(old.Workers().Count == 0 && !workers.Any(IsAlive)), $"its workers {string.Join(", ", workers)} have ended");
 
-            // Nothing was recorded under the old epoch after the new one had begun, and nothing was done.
-            Assert.Equal(0, await next.CountAsync(
-                $"select count(*) from mountledger.mt_events where (headers ->> 'epoch')::bigint < {epoch} and seq_id > "
-                + $"(select min(seq_id) from mountledger.mt_events where (headers ->> 'epoch')::bigint = {epoch})"));
-            Assert.Equal([old.PathOf("held")], old.Mounts().Select(mount => mount.Path));
+        // Nothing was recorded under the old epoch after the new one had begun, and nothing was done.
+        Assert.Equal(0, await next.CountAsync(
+            $"select count(*) from mountledger.mt_events where (headers ->> 'epoch')::bigint < {epoch} and seq_id > "
+            + $"(select min(seq_id) from mountledger.mt_events where (headers ->> 'epoch')::bigint = {epoch})"));
+        Assert.Equal([old.PathOf("held")], old.Mounts().Select(mount => mount.Path));
 
-            // It goes on to say so, and ends when it is told to.
-            Assert.Equal(200, (await old.GetAsync("/healthz")).Status);
-            Assert.Equal(0, await old.TerminateAsync());
-            Assert.Equal(200, (await next.ReadyAsync()).Status);
-            Assert.Equal("mounted", (await next.PostAsync(
-                "/v1/mounts", new { mountpoint = next.PathOf("mine"), source = "scratch", fstype = "tmpfs", volume = "v", consumer = "c" })).Outcome);
-        }
-        finally
-        {
-            Directory.Delete(scratch, recursive: true);
-        }
+        // It goes on to say so, and ends when it is told to.
+        Assert.Equal(200, (await old.GetAsync("/healthz")).Status);
+        Assert.Equal(0, await old.TerminateAsync());
+        Assert.Equal(200, (await next.ReadyAsync()).Status);
+        Assert.Equal("mounted", (await next.PostAsync(
+            "/v1/mounts", new { mountpoint = next.PathOf("mine"), source = "scratch", fstype = "tmpfs", volume = "v", consumer = "c" })).Outcome);
     }
 
     /// <summary>Runs the agent in a mount namespace of its own, with another machine id if one is given.</summary>

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using static MountLedger.EndToEnd.Promptly;
 
 namespace MountLedger.EndToEnd;
 
@@ -11,7 +12,6 @@ namespace MountLedger.EndToEnd;
 public sealed class HungServerTests(AgentSuite suite)
 {
     /// <summary>Longer than any answer here takes on a loaded machine, and shorter than the deadline that would be waited out.</summary>
-    private const int AtOnceMs = 3000;
 
     private static void Setting(Dictionary<string, string> environment)
     {
@@ -73,27 +73,6 @@ public sealed class HungServerTests(AgentSuite suite)
         var victim = Process.Start(new ProcessStartInfo("stat", [Path.Combine(path, "sub")]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         Assert.False(victim.WaitForExit(300), "the server answers although it is stopped");
         return victim;
-    }
-
-    private static async Task<Answer> AtOnceAsync(Func<Task<Answer>> request)
-    {
-        var clock = Stopwatch.StartNew();
-        var answer = await request();
-        Assert.InRange(clock.ElapsedMilliseconds, 0, AtOnceMs);
-        return answer;
-    }
-
-    /// <summary>The best of ten: what the agent takes, not what a loaded machine adds.</summary>
-    private static async Task<long> FastestMsAsync(Func<Task<Answer>> request)
-    {
-        var fastest = long.MaxValue;
-        for (var i = 0; i < 10; i++)
-        {
-            var clock = Stopwatch.StartNew();
-            Assert.Equal(200, (await request()).Status);
-            fastest = Math.Min(fastest, clock.ElapsedMilliseconds);
-        }
-        return fastest;
     }
 
     private static async Task OthersWorkAsync(AgentProcess agent, string name)

@@ -33,6 +33,8 @@ public sealed class PostgresAwayTests
         else if (how == "kill") ledger.Kill();
         else ledger.Freeze();
         await agent.UntilAsync(async () => (await agent.ReadyAsync()).Status == 503, "it is noticed");
+        // Which has nothing to record when nothing differs: it is told by the pulse alone, and readyz by its own query too.
+        await agent.UntilAsync(async () => (await agent.PostAsync("/v1/reconcile", new { })).Status == 503, "the pulse notices too");
 
         await AssertAwayAsync(agent, kept);
 
@@ -57,40 +59,28 @@ public sealed class PostgresAwayTests
     public async Task An_outcome_is_kept_while_the_server_is_away_and_appended_when_it_is_back()
     {
         await using var ledger = await MortalPostgres.StartAsync();
-        var scratch = Directory.CreateTempSubdirectory("mountledger-slow-").FullName;
+        using var slow = new SlowFuse();
+        await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString, environment => environment["MOUNTLEDGER_CONFIG"] = slow.Config);
+        await agent.MountAsync("busy", "c");
+        using var holder = Process.Start(new ProcessStartInfo("sleep", "600") { WorkingDirectory = agent.PathOf("busy") })!;
         try
         {
-            var program = Path.Combine(scratch, "mount.fuse.slow");
-            File.WriteAllText(program, $"#!/bin/sh\ntouch {scratch}/began\nwhile [ ! -e {scratch}/go ]; do sleep 0.05; done\nexec bindfs \"$1\" \"$2\"\n");
-            File.SetUnixFileMode(program, (UnixFileMode)Convert.ToInt32("755", 8));
-            var config = Path.Combine(scratch, "config.json");
-            File.WriteAllText(config, $$"""{ "helperTypes": { "fuse.slow": ["x"] }, "helperDirs": ["{{scratch}}", "/usr/bin"] }""");
-            await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString, environment => environment["MOUNTLEDGER_CONFIG"] = config);
-            await agent.MountAsync("busy", "c");
-            using var holder = Process.Start(new ProcessStartInfo("sleep", "600") { WorkingDirectory = agent.PathOf("busy") })!;
-            try
-            {
-                // One that fails is recorded as failed, one that works as mounted.
-                Assert.Equal(202, (await agent.MountAsync("slow", "c", agent.Below("source"), "fuse.slow", wait: 0)).Status);
-                await agent.UntilAsync(() => Task.FromResult(File.Exists($"{scratch}/began")), "the helper runs");
-                await ledger.StopAsync();
-                File.WriteAllText($"{scratch}/go", "");
-                await Task.Delay(1000);
-                Assert.Empty(TestHost.MountsAt(agent.PathOf("slow"))); // Its start could not be recorded, so it has not been done.
-                await ledger.StartAgainAsync();
-                await agent.UntilPhaseAsync("slow", "mounted");
-                Assert.Single(TestHost.MountsAt(agent.PathOf("slow")));
-                Assert.Equal("unmounted", (await agent.UnmountAsync("slow", "c")).Outcome);
-            }
-            finally
-            {
-                holder.Kill();
-                await holder.WaitForExitAsync();
-            }
+            // One that fails is recorded as failed, one that works as mounted.
+            Assert.Equal(202, (await agent.MountAsync("slow", "c", agent.Below("source"), "fuse.slow", wait: 0)).Status);
+            await slow.UntilItRunsAsync(agent);
+            await ledger.StopAsync();
+            slow.LetGo();
+            await Task.Delay(1000);
+            Assert.Empty(TestHost.MountsAt(agent.PathOf("slow"))); // Its start could not be recorded, so it has not been done.
+            await ledger.StartAgainAsync();
+            await agent.UntilPhaseAsync("slow", "mounted");
+            Assert.Single(TestHost.MountsAt(agent.PathOf("slow")));
+            Assert.Equal("unmounted", (await agent.UnmountAsync("slow", "c")).Outcome);
         }
         finally
         {
-            Directory.Delete(scratch, recursive: true);
+            holder.Kill();
+            await holder.WaitForExitAsync();
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using static MountLedger.EndToEnd.Promptly;
 using static MountLedger.EndToEnd.StuckFilesystem;
 
 namespace MountLedger.EndToEnd;
@@ -12,7 +13,6 @@ namespace MountLedger.EndToEnd;
 public sealed class StuckServerTests(AgentSuite suite)
 {
     /// <summary>Longer than any answer here takes on a loaded machine, and shorter than the deadline that would be waited out.</summary>
-    private const int AtOnceMs = 3000;
 
     private const int StartsAtOnceMs = 15_000;
 
@@ -202,27 +202,6 @@ public sealed class StuckServerTests(AgentSuite suite)
 
     private static Task<Answer> HistoryAsync(AgentProcess agent, string type) =>
         agent.GetAsync($"/v1/history?path={Uri.EscapeDataString(agent.PathOf("stuck"))}&type={type}");
-
-    private static async Task<Answer> AtOnceAsync(Func<Task<Answer>> request)
-    {
-        var clock = Stopwatch.StartNew();
-        var answer = await request();
-        Assert.InRange(clock.ElapsedMilliseconds, 0, AtOnceMs);
-        return answer;
-    }
-
-    /// <summary>The best of ten: what the agent takes, not what a loaded machine adds.</summary>
-    private static async Task<long> FastestMsAsync(Func<Task<Answer>> request)
-    {
-        var fastest = long.MaxValue;
-        for (var i = 0; i < 10; i++)
-        {
-            var clock = Stopwatch.StartNew();
-            Assert.Equal(200, (await request()).Status);
-            fastest = Math.Min(fastest, clock.ElapsedMilliseconds);
-        }
-        return fastest;
-    }
 
     private static Process Victim(string path) =>
         Process.Start(new ProcessStartInfo("stat", [path]) { RedirectStandardOutput = true, RedirectStandardError = true })!;

@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Text;
 using System.Text.Json;
 
 namespace MountLedger.Agent;
@@ -19,10 +18,10 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
     private const int GrowthMax = 4;
 
     private readonly string _path;
-    private readonly string _host;
     private readonly ILogger _logger;
     private readonly Lock _lock = new();
     private readonly Lock _rewriting = new();
+    private readonly HeadsFile _onDisk;
     private readonly HeadsContent _content;
     private readonly HashSet<string> _whole = new(StringComparer.Ordinal);
     private FileStream? _file;
@@ -34,7 +33,8 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
 
     private HeadsMemory(string stateDir, string host, ILogger logger)
     {
-        (_path, _host, _logger) = (Path.Combine(stateDir, "heads"), host, logger);
+        (_path, _logger) = (Path.Combine(stateDir, "heads"), logger);
+        _onDisk = new HeadsFile(_path, host, logger);
         _content = new HeadsContent(host);
     }
 
@@ -45,7 +45,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
     public string? Problem { get; private set; }
 
     /// <summary>Whether what else is kept beside the file may be about this host: it is not when the file is another one's.</summary>
-    public bool MayBeOfThisHost { get; private set; } = true;
+    public bool MayBeOfThisHost => _onDisk.MayBeOfThisHost;
 
     /// <summary>Opens what is there. Nothing about it can keep the agent from starting.</summary>
     public static HeadsMemory Open(string stateDir, string host, ILogger logger)
@@ -66,7 +66,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         lock (_lock)
         {
             // While the agent runs it knows better than the file; of what has not changed since its start only the hashes are there.
-            if (_isFed) TakeHashes(ReadContent());
+            if (_isFed) TakeHashes(_onDisk.ReadContent());
             else Load();
         }
         var gone = await lost([.. _content.Heads.Select(head => (head.Key, head.Value.State.Version, head.Value.Hash))]);
@@ -207,7 +207,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         if (seq > 0 && (Newest is null || seq > Newest.Value.Seq)) Newest = (seq, hash!);
         if (_file is null && _meanwhile is null) return; // It is made anew soon, with everything.
         var line = new ArrayBufferWriter<byte>(1024);
-        HeadsLine.Write(line, seq, hash, json => Object(json, members));
+        HeadsLine.Write(line, seq, hash, members);
         _meanwhile?.Write(line.WrittenSpan);
         if (_file is null) return;
         try
@@ -219,13 +219,6 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         {
             Failed(e);
         }
-    }
-
-    private static void Object(Utf8JsonWriter json, Action<Utf8JsonWriter> members)
-    {
-        json.WriteStartObject();
-        members(json);
-        json.WriteEndObject();
     }
 
     /// <summary>What was written last may be half a line: nothing more is written to this file.</summary>
@@ -242,7 +235,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
     /// <summary>A new file with all that is known, and with what is recorded while it is written; the old one is replaced in one step.</summary>
     private void Rewrite()
     {
-        var before = ReadContent();
+        var before = _onDisk.ReadContent();
         KeptHead[] heads;
         KeyValuePair<string, BehindHead>[] behind;
         (long Seq, string Hash)? newest;
@@ -259,32 +252,13 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         var file = new FileStream(next, FileMode.Create, FileAccess.Write, FileShare.Read, bufferSize: 0);
         try
         {
-            var buffer = new ArrayBufferWriter<byte>(1 << 16);
-            HeadsLine.Write(buffer, newest?.Seq ?? 0, newest?.Hash, json => Object(json, members =>
-            {
-                members.WriteString("k", "heads");
-                members.WriteString("host", _host);
-            }));
-            foreach (var head in heads)
-            {
-                HeadsLine.Write(buffer, 0, null, json => Object(json, members =>
-                {
-                    members.WriteString("m", head.State.Mountpoint);
-                    members.WriteString("k", "head");
-                    HeadsContent.WriteFull(members, head);
-                }));
-                Drain(file, buffer, 1 << 16);
-            }
-            foreach (var (mountpoint, line) in behind)
-            {
-                WriteBehind(buffer, mountpoint, line);
-                Drain(file, buffer, 1 << 16);
-            }
-            Drain(file, buffer, 0);
+            _onDisk.Write(file, newest, heads, behind);
             RandomAccess.FlushToDisk(file.SafeFileHandle);
             lock (_lock)
             {
-                file.Write(_meanwhile!.WrittenSpan);
+                // The old file failed meanwhile: what was recorded since then is in neither.
+                if (_meanwhile is not { } meanwhile) throw new IOException(Problem);
+                file.Write(meanwhile.WrittenSpan);
                 _meanwhile = null;
                 File.Move(next, _path, overwrite: true);
                 _file?.Dispose();
@@ -302,40 +276,10 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         }
     }
 
-    private static void WriteBehind(ArrayBufferWriter<byte> buffer, string mountpoint, BehindHead line)
-    {
-        HeadsLine.Write(buffer, 0, null, json => Object(json, members =>
-        {
-            members.WriteString("m", mountpoint);
-            members.WriteString("k", "behind");
-            if (line.Kept is null)
-            {
-                members.WriteNull("kept");
-                return;
-            }
-            members.WriteStartObject("kept");
-            HeadsContent.WriteFull(members, line.Kept);
-            members.WriteEndObject();
-        }));
-        if (!line.Marked) return;
-        HeadsLine.Write(buffer, 0, null, json => Object(json, members =>
-        {
-            members.WriteString("m", mountpoint);
-            members.WriteString("k", "marked");
-        }));
-    }
-
-    private static void Drain(FileStream file, ArrayBufferWriter<byte> buffer, int above)
-    {
-        if (buffer.WrittenCount <= above) return;
-        file.Write(buffer.WrittenSpan);
-        buffer.ResetWrittenCount();
-    }
-
     /// <summary>Only what tells whether the ledger is behind, and what is undecided: the heads of ten thousand mountpoints are read when they are needed.</summary>
     private void ReadNewest()
     {
-        var lines = Lines(out var damaged);
+        var lines = _onDisk.Lines(out var damaged);
         _mustRewrite = lines.Count == 0 || damaged > 0;
         if (damaged > 0) _logger.HeadsDamaged(_path, damaged);
         if (lines.Count == 0) return;
@@ -350,7 +294,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
 
     private void Load()
     {
-        var content = ReadContent();
+        var content = _onDisk.ReadContent();
         foreach (var (mountpoint, head) in content.Heads) _content.Heads.TryAdd(mountpoint, head);
         foreach (var (mountpoint, behind) in content.Behind) _content.Behind.TryAdd(mountpoint, behind);
     }
@@ -362,52 +306,6 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
             if (_content.Heads.TryGetValue(mountpoint, out var known) && known.Hash is null && known.State.Version == head.State.Version)
                 _content.Heads[mountpoint] = known with { Hash = head.Hash };
         }
-    }
-
-    private HeadsContent ReadContent()
-    {
-        var content = new HeadsContent(_host);
-        foreach (var line in Lines(out _))
-        {
-            try
-            {
-                content.Apply(line.Document);
-            }
-            catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or ArgumentException)
-            {
-                _logger.HeadsDamaged(_path, 1);
-            }
-        }
-        return content;
-    }
-
-    /// <summary>The lines that can be read; none when the file is another host's.</summary>
-    private List<HeadsLine> Lines(out int damaged)
-    {
-        damaged = 0;
-        var lines = new List<HeadsLine>();
-        byte[] bytes;
-        try
-        {
-            if (!File.Exists(_path)) return lines;
-            bytes = File.ReadAllBytes(_path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            _logger.HeadsUnwritable(_path, e.Message);
-            return lines;
-        }
-        var rest = bytes.AsMemory();
-        while (!rest.IsEmpty)
-        {
-            var end = rest.Span.IndexOf((byte)'\n');
-            if (end < 0 || HeadsLine.Parse(rest[..end]) is not { } line) damaged++;
-            else lines.Add(line);
-            rest = end < 0 ? default : rest[(end + 1)..];
-        }
-        var others = lines.Any(line => line.Document.Span.StartsWith("{\"k\":\"heads\""u8) && !Encoding.UTF8.GetString(line.Document.Span).Contains($"\"host\":\"{_host}\"", StringComparison.Ordinal));
-        if (others) MayBeOfThisHost = false;
-        return others ? [] : lines;
     }
 
     private void OpenToAppend()

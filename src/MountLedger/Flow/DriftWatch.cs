@@ -214,8 +214,9 @@ public sealed class DriftWatch(
                 logger.AuditFailed(e.Message);
             }
             // A comparison that took long because this process was stopped, or the machine asleep, must not put off the next one for hours.
-            var pause = Math.Clamp((time.GetElapsedTime(began) * PauseFactor).Ticks, options.AuditPause.Ticks, Math.Max(options.AuditPause.Ticks, AuditPauseMax.Ticks));
-            await Task.Delay(TimeSpan.FromTicks(pause), time, cancellationToken);
+            var pause = time.GetElapsedTime(began) * PauseFactor;
+            if (pause > AuditPauseMax) pause = AuditPauseMax;
+            await Task.Delay(pause > options.AuditPause ? pause : options.AuditPause, time, cancellationToken);
         }
     }
 }

@@ -16,7 +16,6 @@ public sealed class LiveStates
     private readonly SortedSet<string> _present = new(StringComparer.Ordinal);
     private readonly Dictionary<ulong, string> _byMountId = [];
     private readonly HashSet<string> _old = new(StringComparer.Ordinal);
-    private readonly HashSet<string> _unread = new(StringComparer.Ordinal);
     private readonly Queue<(string Mountpoint, long Version)> _absent = new();
     private readonly Dictionary<string, List<Waiter>> _waiters = new(StringComparer.Ordinal);
 
@@ -40,7 +39,6 @@ public sealed class LiveStates
             foreach (var id in IdsOf(state)) _byMountId[id] = state.Mountpoint;
             _states[state.Mountpoint] = state;
             _old.Remove(state.Mountpoint);
-            _unread.Remove(state.Mountpoint);
             if (IsPresent(state)) _present.Add(state.Mountpoint);
             else KeepAbsent(state);
 
@@ -63,20 +61,15 @@ public sealed class LiveStates
     {
         lock (_lock)
         {
-            if (_present.Contains(mountpoint))
-            {
-                _old.Add(mountpoint);
-                return;
-            }
-            _states.Remove(mountpoint);
-            _unread.Add(mountpoint);
+            _old.Add(mountpoint);
+            if (!_present.Contains(mountpoint)) _states.Remove(mountpoint);
         }
     }
 
     /// <summary>The mountpoints whose state turned out to be old and has not been read since: nothing else would lead to a look at them.</summary>
     public IReadOnlyList<string> Doubtful()
     {
-        lock (_lock) return [.. _old, .. _unread];
+        lock (_lock) return [.. _old];
     }
 
     /// <summary>The first state from now on (the known one included) of which <paramref name="until"/> is true.</summary>

@@ -12,7 +12,9 @@ internal sealed class AgentUnderTest
 
     private readonly string program;
     private readonly string directory;
+    private readonly Lock gate = new();
     private Process? process;
+    private bool isOver;
 
     private AgentUnderTest(string program, string directory) => (this.program, this.directory) = (program, directory);
 
@@ -20,48 +22,41 @@ internal sealed class AgentUnderTest
 
     public string Socket => Path.Combine(directory, "agent.sock");
 
-    public string PostgresSocket => Path.Combine(directory, "state", "postgres", "run");
+    public string StateDirectory => Path.Combine(directory, "state");
+
+    public string PostgresSocket => Path.Combine(StateDirectory, "postgres", "run");
+
+    /// <summary>The agent's own PostgreSQL: the server and all its processes.</summary>
+    public IReadOnlyList<int> PostgresPids => ProcessFigures.WorkingIn(Path.Combine(StateDirectory, "postgres", "data"));
 
     public int Pid => process!.Id;
 
-    /// <summary>The process that touches the kernel.</summary>
-    public int WorkerPid => Directory.GetDirectories("/proc").Select(Path.GetFileName).Where(name => int.TryParse(name, out _))
-        .Select(name => int.Parse(name!, CultureInfo.InvariantCulture))
-        .FirstOrDefault(pid => Status(pid, "PPid") == Pid);
+    /// <summary>The process that touches the kernel, which the agent's launcher starts; 0 when there is none.</summary>
+    public int WorkerPid => ProcessFigures.Descendants(Pid).FirstOrDefault(pid => ProcessFigures.Verb(pid) == "worker");
 
     public static async Task<AgentUnderTest> StartAsync(MeasureContext context, string? directory = null)
     {
         var agent = new AgentUnderTest(
             Path.Combine(context.Options.Artifacts, "mountledgerd"), directory ?? context.Workplace.NewDirectory("a"));
         Directory.CreateDirectory(agent.Root);
-        context.Workplace.AtEnd(agent.StopAsync);
+        context.Workplace.AtEnd(agent.EndAsync);
         await agent.LaunchAsync();
         return agent;
     }
 
     /// <summary>Starts the program, and returns when it takes commands.</summary>
+    /// <exception cref="OperationCanceledException">The run ends.</exception>
     public async Task LaunchAsync()
     {
-        var start = new ProcessStartInfo(
-            program,
-            ["--state-dir", Path.Combine(directory, "state"), "--socket", Socket, "--host", "bench", "--root", Root])
+        lock (gate)
         {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        // An agent that is embedded in a test run is not told apart from this one's by its lock.
-        start.Environment["MOUNTLEDGER_LOCK_DIR"] = Path.Combine(directory, "lock");
-        process = Process.Start(start)!;
-        var log = File.CreateText(Path.Combine(directory, $"agent-{process.Id}.log"));
-        log.AutoFlush = true;
-        process.OutputDataReceived += (_, line) => Write(log, line.Data);
-        process.ErrorDataReceived += (_, line) => Write(log, line.Data);
-        process.BeginOutputReadLine();
-        process.BeginErrorReadLine();
+            if (isOver) throw new OperationCanceledException("the run ends");
+            Launch();
+        }
         var waited = Stopwatch.StartNew();
-        while (!await IsReadyAsync())
+        while (!IsReady())
         {
-            if (process.HasExited) throw new InvalidOperationException($"the agent ended with {process.ExitCode}: {(Log() is [.., var last] ? last : "no log")}");
+            if (process!.HasExited) throw new InvalidOperationException($"the agent ended with {process.ExitCode}: {(Log() is [.., var last] ? last : "no log")}");
             if (waited.Elapsed > ReadyMax) throw new InvalidOperationException("the agent is not ready");
             await Task.Delay(2);
         }
@@ -82,6 +77,7 @@ internal sealed class AgentUnderTest
         await process.WaitForExitAsync();
     }
 
+    /// <summary>Stops the agent in order, which stops its PostgreSQL too.</summary>
     public async ValueTask StopAsync()
     {
         if (process is not { HasExited: false }) return;
@@ -101,26 +97,38 @@ internal sealed class AgentUnderTest
     public string Query(MeasureContext context, string sql) => Programs.Must(
         Path.Combine(context.Options.PostgresBin, "psql"), "-h", PostgresSocket, "-U", "postgres", "-d", "mountledger", "-AtqX", "-v", "ON_ERROR_STOP=1", "-c", sql).Trim();
 
-    /// <summary>A number of <c>/proc/PID/status</c>, without its unit.</summary>
-    public static long Status(int pid, string name)
+    private void Launch()
     {
-        try
+        var start = new ProcessStartInfo(
+            program,
+            ["--state-dir", StateDirectory, "--socket", Socket, "--host", "bench", "--root", Root])
         {
-            var line = File.ReadLines($"/proc/{pid}/status").FirstOrDefault(line => line.StartsWith(name + ":", StringComparison.Ordinal));
-            return line is null ? 0 : long.Parse(line.Split(':')[1].Trim().Split(' ')[0], CultureInfo.InvariantCulture);
-        }
-        catch (IOException)
-        {
-            return 0; // It has ended.
-        }
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        // An agent that is embedded in a test run is not told apart from this one's by its lock.
+        start.Environment["MOUNTLEDGER_LOCK_DIR"] = Path.Combine(directory, "lock");
+        process = Process.Start(start)!;
+        var log = File.CreateText(Path.Combine(directory, $"agent-{process.Id}.log"));
+        log.AutoFlush = true;
+        process.OutputDataReceived += (_, line) => Write(log, line.Data);
+        process.ErrorDataReceived += (_, line) => Write(log, line.Data);
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
     }
 
-    private async Task<bool> IsReadyAsync()
+    /// <summary>The end of the run: no agent begins any more.</summary>
+    private ValueTask EndAsync()
+    {
+        lock (gate) isOver = true;
+        return StopAsync();
+    }
+
+    private bool IsReady()
     {
         try
         {
             using var caller = new Caller(this);
-            await Task.CompletedTask;
             return caller.Send("GET", "/readyz", null).Status == 200;
         }
         catch (SocketException)

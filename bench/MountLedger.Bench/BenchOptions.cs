@@ -1,8 +1,14 @@
+using System.Globalization;
+
 namespace MountLedger.Bench;
 
-/// <summary>What the command line says. <paramref name="Smoke"/>: a run in which everything happens and no figure means anything.</summary>
-internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, string Artifacts, string PostgresBin)
+/// <summary>
+/// What the command line says. <paramref name="Smoke"/>: a run in which everything happens and no figure means anything. <paramref name="IsSoak"/>: not the
+/// measures, but the soak, for <paramref name="Minutes"/>.
+/// </summary>
+internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, string Artifacts, string PostgresBin, bool IsSoak, double Minutes)
 {
+    private const double MinutesMax = 24 * 60;
     public const int RoundsFull = 5;
 
     public int Rounds => Smoke ? 1 : RoundsFull;
@@ -12,9 +18,9 @@ internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, 
 
     public static BenchOptions? Parse(string[] args, out string? problem)
     {
-        var options = new BenchOptions(null, false, null, "artifacts", "/usr/lib/postgresql/15/bin");
+        var options = new BenchOptions(null, false, null, "artifacts", "/usr/lib/postgresql/15/bin", args is ["soak", ..], Minutes: 10);
         problem = null;
-        for (var i = 0; i < args.Length; i++)
+        for (var i = options.IsSoak ? 1 : 0; i < args.Length; i++)
         {
             var value = i + 1 < args.Length ? args[i + 1] : null;
             switch (args[i])
@@ -23,9 +29,15 @@ internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, 
                 case "--json" when value is not null: options = options with { JsonFile = args[++i] }; break;
                 case "--artifacts" when value is not null: options = options with { Artifacts = Path.GetFullPath(args[++i]) }; break;
                 case "--postgres" when value is not null: options = options with { PostgresBin = args[++i] }; break;
-                case var name when options.Name is null && Measures.All.Any(measure => measure.Name == name): options = options with { Name = name }; break;
+                case "--minutes" when options.IsSoak && double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var minutes) && minutes is >= 1 and <= MinutesMax:
+                    options = options with { Minutes = minutes };
+                    i++;
+                    break;
+                case var name when !options.IsSoak && options.Name is null && Measures.All.Any(measure => measure.Name == name): options = options with { Name = name }; break;
                 case var other:
-                    problem = $"'{other}' is neither --smoke nor --json FILE nor one of {string.Join(", ", Measures.All.Select(measure => measure.Name))}";
+                    problem = options.IsSoak
+                        ? $"'{other}': the soak knows --minutes N (1 to {MinutesMax:0}), --smoke and --json FILE"
+                        : $"'{other}' is neither --smoke nor --json FILE nor one of {string.Join(", ", Measures.All.Select(measure => measure.Name))}";
                     return null;
             }
         }

@@ -61,9 +61,9 @@ internal static partial class CrowdMeasures
         await Task.Delay(TimeSpan.FromSeconds(context.Options.Size(3, 1)));
         for (var round = 0; round < context.Options.Rounds; round++)
         {
-            var (start, used) = (Stopwatch.GetTimestamp(), ProcessorSeconds(agent.Pid) + ProcessorSeconds(worker));
+            var (start, used) = (Stopwatch.GetTimestamp(), ProcessFigures.ProcessorSeconds(agent.Pid) + ProcessFigures.ProcessorSeconds(worker));
             await Task.Delay(TimeSpan.FromSeconds(context.Options.Size(6, 1)));
-            shares.Add((ProcessorSeconds(agent.Pid) + ProcessorSeconds(worker) - used) / Stopwatch.GetElapsedTime(start).TotalSeconds * 100);
+            shares.Add((ProcessFigures.ProcessorSeconds(agent.Pid) + ProcessFigures.ProcessorSeconds(worker) - used) / Stopwatch.GetElapsedTime(start).TotalSeconds * 100);
             sizes.Add(Resident(agent.Pid) + Resident(worker));
         }
         var (share, resident) = (Figure.Of(shares, "% of a core"), Figure.Of(sizes, "MB"));
@@ -119,14 +119,7 @@ internal static partial class CrowdMeasures
         return new Row(name, null, figure, Target: "≤ 0.25 s", Met: figure.Median <= 0.25);
     }
 
-    private static double Resident(int pid) => AgentUnderTest.Status(pid, "VmRSS") / 1024.0;
-
-    private static double ProcessorSeconds(int pid)
-    {
-        var fields = File.ReadAllText($"/proc/{pid}/stat");
-        var numbers = fields[(fields.LastIndexOf(')') + 2)..].Split(' ');
-        return (double.Parse(numbers[11], CultureInfo.InvariantCulture) + double.Parse(numbers[12], CultureInfo.InvariantCulture)) / 100;
-    }
+    private static double Resident(int pid) => ProcessFigures.ResidentKb(pid) / 1024;
 
     [GeneratedRegex(@"reconciled .* in (\d+) ms")]
     private static partial Regex Compared();

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 
@@ -6,7 +7,7 @@ namespace MountLedger.Bench;
 /// <summary>What callers over the socket see, beside the programs <c>mount</c> and <c>umount</c>.</summary>
 internal static class MountMeasures
 {
-    private const int Callers = 32;
+    public const int Callers = 32;
     private const int ProgramWorkers = 8;
     private const int CommitsOfPair = 4;
 
@@ -96,26 +97,38 @@ internal static class MountMeasures
         return times;
     }
 
+    /// <exception cref="AggregateException">A call of a caller failed; the others stop at once.</exception>
     public static double PairsPerSecond(AgentUnderTest agent, int callers, double seconds)
     {
         var done = 0;
         var start = Stopwatch.GetTimestamp();
+        var failures = new ConcurrentQueue<Exception>();
         var threads = Enumerable.Range(0, callers).Select(number =>
         {
             var thread = new Thread(() =>
             {
-                using var caller = new Caller(agent);
-                while (Stopwatch.GetElapsedTime(start).TotalSeconds < seconds)
+                try
                 {
-                    caller.Mount($"c{number}");
-                    caller.Unmount($"c{number}");
-                    Interlocked.Increment(ref done);
+                    using var caller = new Caller(agent);
+                    while (Stopwatch.GetElapsedTime(start).TotalSeconds < seconds && failures.IsEmpty)
+                    {
+                        caller.Mount($"c{number}");
+                        caller.Unmount($"c{number}");
+                        Interlocked.Increment(ref done);
+                    }
+                }
+#pragma warning disable CA1031 // Nothing may leave a thread: it would end the process, and nobody would clean up.
+                catch (Exception failure)
+#pragma warning restore CA1031
+                {
+                    failures.Enqueue(failure);
                 }
             });
             thread.Start();
             return thread;
         }).ToList();
         foreach (var thread in threads) thread.Join();
+        if (!failures.IsEmpty) throw new AggregateException(failures.First().Message, failures);
         return done / Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 

@@ -1,7 +1,9 @@
+using System.Runtime.InteropServices;
 using MountLedger.Bench;
 
 // mountledger-bench [NAME] [--smoke] [--json FILE] --artifacts DIR --postgres DIR
-// Started by `./dev bench`, as root, in a mount namespace of its own that ends with it.
+// mountledger-bench soak [--minutes N] [--smoke] [--json FILE] --artifacts DIR --postgres DIR
+// Started by `./dev bench` and `./dev soak`, as root, in a mount namespace of its own that ends with it.
 var options = BenchOptions.Parse(args, out var problem);
 if (options is null)
 {
@@ -10,7 +12,48 @@ if (options is null)
 }
 
 var report = new Report(options);
-await using (var workplace = Workplace.Create())
+await using var workplace = Workplace.Create();
+var stop = new TaskCompletionSource<PosixSignal>(TaskCreationOptions.RunContinuationsAsynchronously);
+using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, Stop);
+
+var run = Task.Run(() => options.IsSoak ? SoakAsync() : MeasuresAsync());
+if (await Task.WhenAny(run, stop.Task) == stop.Task)
+{
+    // The measures fail when what they measure is taken away, and begin nothing any more; nobody waits for them.
+    Console.Error.WriteLine($"bench: {stop.Task.Result}: stopping what was started");
+    await workplace.DisposeAsync();
+    return stop.Task.Result switch { PosixSignal.SIGHUP => 128 + 1, PosixSignal.SIGINT => 128 + 2, _ => 128 + 15 };
+}
+var holds = await run;
+await workplace.DisposeAsync();
+report.Print(Console.Out);
+if (options.JsonFile is { } file) await File.WriteAllTextAsync(file, report.ToJson());
+return holds && !report.HasFailures ? 0 : 1;
+
+void Stop(PosixSignalContext context)
+{
+    context.Cancel = true;
+    stop.TrySetResult(context.Signal);
+}
+
+async Task<bool> SoakAsync()
+{
+    try
+    {
+        return await Soak.RunAsync(new MeasureContext(options, workplace), report);
+    }
+#pragma warning disable CA1031 // What was measured before it failed is still wanted.
+    catch (Exception failure)
+#pragma warning restore CA1031
+    {
+        Failed("soak", failure);
+        return false;
+    }
+}
+
+async Task<bool> MeasuresAsync()
 {
     foreach (var measure in Measures.All.Where(measure => options.Name is null || measure.Name == options.Name))
     {
@@ -23,11 +66,16 @@ await using (var workplace = Workplace.Create())
         catch (Exception failure)
 #pragma warning restore CA1031
         {
-            Console.Error.WriteLine(failure);
-            report.Add([new Row(measure.Name, $"failed: {failure.Message.Split('\n')[0]}")]);
+            if (stop.Task.IsCompleted) return false;
+            Failed(measure.Name, failure);
         }
     }
+    return true;
 }
-report.Print(Console.Out);
-if (options.JsonFile is { } file) await File.WriteAllTextAsync(file, report.ToJson());
-return report.HasFailures ? 1 : 0;
+
+void Failed(string name, Exception failure)
+{
+    if (stop.Task.IsCompleted) return;
+    Console.Error.WriteLine(failure);
+    report.Add([new Row(name, $"failed: {failure.Message.Split('\n')[0]}")]);
+}

@@ -55,6 +55,9 @@ internal sealed class Report(BenchOptions options)
     private readonly List<Row> rows = [];
     private readonly Dictionary<string, string> head = Machine.Describe(options);
 
+    /// <summary>What stands in the JSON beside the rows.</summary>
+    public object? Details { get; set; }
+
     public bool HasFailures => rows.Any(row => row.HasFailed);
 
     public void Add(IEnumerable<Row> more) => rows.AddRange(more);
@@ -65,7 +68,7 @@ internal sealed class Report(BenchOptions options)
         output.WriteLine($"load when it ended: {Machine.Load()}");
         if (options.Smoke) output.WriteLine("smoke run: its figures say nothing");
         output.WriteLine();
-        output.WriteLine("| measure | MountLedger: median (least–greatest of the rounds) | peer | ratio | target | met |");
+        output.WriteLine("| measure | MountLedger: median (least–greatest) | peer | ratio | target | met |");
         output.WriteLine("| --- | --- | --- | --- | --- | --- |");
         foreach (var row in rows)
         {
@@ -77,7 +80,7 @@ internal sealed class Report(BenchOptions options)
         }
     }
 
-    public string ToJson() => JsonSerializer.Serialize(new { head, options.Smoke, loadAtEnd = Machine.Load(), rows }, Json);
+    public string ToJson() => JsonSerializer.Serialize(new { head, options.Smoke, loadAtEnd = Machine.Load(), rows, Details }, Json);
 }
 
 /// <summary>What the figures depend on.</summary>
@@ -95,7 +98,7 @@ internal static class Machine
         ["PostgreSQL"] = Programs.Output(Path.Combine(options.PostgresBin, "postgres"), "--version"),
         ["mount"] = Programs.Output("mount", "--version"),
         ["load when it began"] = Load(),
-        ["rounds"] = options.Rounds.ToString(CultureInfo.InvariantCulture),
+        ["rounds"] = options.IsSoak ? "one" : options.Rounds.ToString(CultureInfo.InvariantCulture),
     };
 
     private static string Line(string file, string name) =>

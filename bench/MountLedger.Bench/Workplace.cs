@@ -1,14 +1,25 @@
 using System.Diagnostics;
+using System.Globalization;
 
 namespace MountLedger.Bench;
 
-/// <summary>A directory of this run, and everything that was started in it: both are gone when it ends.</summary>
+/// <summary>A directory of this run, and everything that was started in it: both are gone when it ends, whether the run is done or was stopped.</summary>
 internal sealed class Workplace : IAsyncDisposable
 {
+    private static readonly TimeSpan QuitMax = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan DirectoryGoneMax = TimeSpan.FromSeconds(10);
+
     private readonly List<Func<ValueTask>> endings = [];
+    private readonly Lock gate = new();
+    private readonly Lazy<Task> ending;
+    private bool isEnding;
     private int serial;
 
-    private Workplace(string path) => Path = path;
+    private Workplace(string path)
+    {
+        Path = path;
+        ending = new(() => Task.Run(EndAsync));
+    }
 
     public string Path { get; }
 
@@ -20,32 +31,79 @@ internal sealed class Workplace : IAsyncDisposable
         return new Workplace(directory.FullName);
     }
 
+    /// <exception cref="OperationCanceledException">The run ends.</exception>
     public string NewDirectory(string name)
     {
-        var path = System.IO.Path.Combine(Path, $"{name}{++serial}");
-        Directory.CreateDirectory(path);
-        return path;
+        lock (gate)
+        {
+            ThrowIfEnding();
+            var path = System.IO.Path.Combine(Path, $"{name}{++serial}");
+            Directory.CreateDirectory(path);
+            return path;
+        }
     }
 
-    public void AtEnd(Func<ValueTask> ending) => endings.Add(ending);
-
-    public async ValueTask DisposeAsync()
+    /// <summary>What is to be done when the run ends; the last one first. To be called before that is started which it ends.</summary>
+    /// <exception cref="OperationCanceledException">The run ends.</exception>
+    public void AtEnd(Func<ValueTask> ending)
     {
+        lock (gate)
+        {
+            ThrowIfEnding();
+            endings.Add(ending);
+        }
+    }
+
+    /// <summary>Ends everything, once, whoever asks for it and how often.</summary>
+    public async ValueTask DisposeAsync() => await ending.Value;
+
+    private void ThrowIfEnding()
+    {
+        if (isEnding) throw new OperationCanceledException("the run ends");
+    }
+
+    private async Task EndAsync()
+    {
+        lock (gate) isEnding = true;
         foreach (var ending in Enumerable.Reverse(endings)) await ending();
+        await EndProcessesAsync();
         // What is mounted is only in this process's namespace; another one removes the directories below without entering it.
         Programs.Run("umount", "--recursive", "--lazy", "--quiet", Path);
-        try
+        var waited = Stopwatch.StartNew();
+        while (true)
         {
-            Directory.Delete(Path, recursive: true);
-        }
-        catch (IOException)
-        {
-            foreach (var line in File.ReadLines("/proc/self/mountinfo"))
+            try
             {
-                var mounted = line.Split(' ')[4];
-                if (mounted.StartsWith(Path + "/", StringComparison.Ordinal)) Kernel.Unmount(mounted);
+                Directory.Delete(Path, recursive: true);
+                break;
             }
-            Directory.Delete(Path, recursive: true);
+            catch (IOException) when (waited.Elapsed < DirectoryGoneMax)
+            {
+                // A measure that was stopped in the middle may have mounted or written something since.
+                foreach (var line in File.ReadLines("/proc/self/mountinfo"))
+                {
+                    var mounted = line.Split(' ')[4];
+                    if (mounted.StartsWith(Path + "/", StringComparison.Ordinal)) Kernel.Unmount(mounted);
+                }
+                await Task.Delay(50);
+            }
+        }
+        await EndProcessesAsync();
+    }
+
+    /// <summary>
+    /// Ends what still works in the directory or names it on its command line: the PostgreSQL of an agent that was killed, or of a measure that was
+    /// stopped while it started one; programs that ran by turns with us. They may quit (SIGQUIT: a PostgreSQL that takes its shared memory with it), then
+    /// they are killed.
+    /// </summary>
+    private async Task EndProcessesAsync()
+    {
+        var waited = Stopwatch.StartNew();
+        while (ProcessFigures.Concerning(Path) is [_, ..] left && waited.Elapsed < QuitMax * 2)
+        {
+            var signal = waited.Elapsed < QuitMax ? "-QUIT" : "-KILL";
+            Programs.Run("kill", [signal, .. left.Select(pid => pid.ToString(CultureInfo.InvariantCulture))]);
+            await Task.Delay(200);
         }
     }
 }

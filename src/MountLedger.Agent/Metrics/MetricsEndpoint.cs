@@ -61,6 +61,7 @@ public static class MetricsEndpoint
     {
         using var process = System.Diagnostics.Process.GetCurrentProcess();
         text.One("process_resident_memory_bytes", "gauge", "Memory of the agent, without its worker and its PostgreSQL", process.WorkingSet64);
+        text.One("process_managed_heap_bytes", "gauge", "What .NET's collector had kept when it ran last", GC.GetGCMemoryInfo().HeapSizeBytes);
         text.One("process_cpu_seconds_total", "counter", "Processor time of the agent", process.TotalProcessorTime.TotalSeconds);
         text.One("process_threads", "gauge", "Threads of the agent", process.Threads.Count);
         text.One("process_open_fds", "gauge", "Open descriptors of the agent", Directory.GetFileSystemEntries("/proc/self/fd").Length);

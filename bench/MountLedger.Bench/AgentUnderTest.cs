@@ -9,6 +9,7 @@ namespace MountLedger.Bench;
 internal sealed class AgentUnderTest
 {
     private static readonly TimeSpan ReadyMax = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan StopMax = TimeSpan.FromSeconds(40);
 
     private readonly string program;
     private readonly string directory;
@@ -82,15 +83,9 @@ internal sealed class AgentUnderTest
     {
         if (process is not { HasExited: false }) return;
         Programs.Run("kill", "-TERM", process.Id.ToString(CultureInfo.InvariantCulture));
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(40));
-        try
-        {
-            await process.WaitForExitAsync(patience.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            process.Kill(entireProcessTree: true);
-        }
+        // The process itself, not the end of its output: what it started may hold that open, and is ended by the workplace.
+        var ending = process;
+        if (!await Task.Run(() => ending.WaitForExit(StopMax))) ending.Kill(entireProcessTree: true);
     }
 
     /// <summary>A value of the agent's ledger, by SQL.</summary>

@@ -18,9 +18,9 @@ internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, 
 
     public static BenchOptions? Parse(string[] args, out string? problem)
     {
-        var options = new BenchOptions(null, false, null, "artifacts", "/usr/lib/postgresql/15/bin", args is ["soak", ..], Minutes: 10);
+        var options = new BenchOptions(null, false, null, "artifacts", "/usr/lib/postgresql/15/bin", IsSoak: false, Minutes: 10);
         problem = null;
-        for (var i = options.IsSoak ? 1 : 0; i < args.Length; i++)
+        for (var i = 0; i < args.Length; i++)
         {
             var value = i + 1 < args.Length ? args[i + 1] : null;
             switch (args[i])
@@ -29,6 +29,7 @@ internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, 
                 case "--json" when value is not null: options = options with { JsonFile = args[++i] }; break;
                 case "--artifacts" when value is not null: options = options with { Artifacts = Path.GetFullPath(args[++i]) }; break;
                 case "--postgres" when value is not null: options = options with { PostgresBin = args[++i] }; break;
+                case "soak" when options is { Name: null, IsSoak: false }: options = options with { IsSoak = true }; break;
                 case "--minutes" when options.IsSoak && double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var minutes) && minutes is >= 1 and <= MinutesMax:
                     options = options with { Minutes = minutes };
                     i++;
@@ -37,7 +38,7 @@ internal sealed record BenchOptions(string? Name, bool Smoke, string? JsonFile, 
                 case var other:
                     problem = options.IsSoak
                         ? $"'{other}': the soak knows --minutes N (1 to {MinutesMax:0}), --smoke and --json FILE"
-                        : $"'{other}' is neither --smoke nor --json FILE nor one of {string.Join(", ", Measures.All.Select(measure => measure.Name))}";
+                        : $"'{other}' is neither --smoke nor --json FILE nor soak nor one of {string.Join(", ", Measures.All.Select(measure => measure.Name))}";
                     return null;
             }
         }

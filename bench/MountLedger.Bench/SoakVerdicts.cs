@@ -51,7 +51,8 @@ internal sealed class SoakVerdicts(TimeSpan duration, TimeSpan period, IReadOnly
         foreach (var table in samples[^1].Tables.Keys.Where(name => name != SoakSample.EventTable && samples[^1].Tables[name].Bytes > 0).Order(StringComparer.Ordinal))
         {
             yield return Growth($"table {table}", "MB", sample => Mb(sample.Tables[table].Bytes), TableShare, TableMb)
-                with { Note = $"dead rows: {Figure.Of(samples.Select(sample => (double)sample.Tables[table].Dead), "")}" };
+                with
+            { Note = $"dead rows: {Figure.Of(samples.Select(sample => (double)sample.Tables[table].Dead), "")}" };
         }
     }
 

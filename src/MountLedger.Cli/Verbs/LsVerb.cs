@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
-using MountLedger.Wire;
 
 namespace MountLedger.Cli.Verbs;
 
@@ -47,11 +46,11 @@ internal static class LsVerb
                 return ExitCode.Done;
             }
 
-            var mountpoints = new List<MountpointView>();
+            var mountpoints = new List<Listed>();
             await foreach (var page in Pages.ReadAsync(run.Agent, query, cancellationToken))
             {
                 using var _ = page;
-                mountpoints.AddRange(Pages.Items(page, AnswerJson.Default.ListOfMountpointView));
+                mountpoints.AddRange(page.RootElement.GetProperty("items").EnumerateArray().Select(Listed.Of));
             }
 
             if (mountpoints.Count == 0)
@@ -63,30 +62,52 @@ internal static class LsVerb
     }
 
     /// <summary>The host has a column only where there is more than one.</summary>
-    private static Table TableOf(List<MountpointView> mountpoints)
+    private static Table TableOf(List<Listed> mountpoints)
     {
         var manyHosts = mountpoints.Any(m => m.Host != mountpoints[0].Host);
         string[] headers = ["MOUNTPOINT", "PHASE", "TYPE", "SOURCE", "CONSUMERS", "VERSION"];
         var table = new Table(manyHosts ? ["HOST", .. headers] : headers);
         foreach (var m in mountpoints)
         {
-            string[] cells =
-            [
-                m.Mountpoint, Text.Name(m.Phase), m.Fstype ?? "", m.Source ?? "", Consumers(m),
-                m.Version.ToString(CultureInfo.InvariantCulture),
-            ];
+            string[] cells = [m.Mountpoint, m.Phase, m.Fstype, m.Source, Consumers(m.Consumers), m.Version];
             table.Add(manyHosts ? [m.Host, .. cells] : cells);
         }
 
         return table;
     }
 
-    private static string Consumers(MountpointView mountpoint)
+    private static string Consumers(string[] consumers)
     {
-        if (mountpoint.Attachments.IsDefaultOrEmpty)
-            return "";
-        var names = mountpoint.Attachments.Select(static a => a.Consumer).Distinct().ToArray();
+        var names = consumers.Distinct().ToArray();
         var shown = string.Join(",", names.Take(ConsumersShownMax));
         return names.Length <= ConsumersShownMax ? shown : $"{shown},+{names.Length - ConsumersShownMax}";
+    }
+
+    /// <summary>
+    /// What the table shows of a <see cref="Wire.MountpointView"/>. Read member by member: binding the whole view compiles some hundred methods at each
+    /// start of the program, which is a third of the processor time of this verb (docs/performance.md).
+    /// </summary>
+    private sealed record Listed(string Host, string Mountpoint, string Phase, string Fstype, string Source, string[] Consumers, string Version)
+    {
+        public static Listed Of(JsonElement item)
+        {
+            try
+            {
+                return new Listed(
+                    Needed(item, "host"), Needed(item, "mountpoint"), Needed(item, "phase"), Optional(item, "fstype"), Optional(item, "source"),
+                    item.TryGetProperty("attachments", out var attachments)
+                        ? [.. attachments.EnumerateArray().Select(static attachment => Needed(attachment, "consumer"))]
+                        : [],
+                    item.GetProperty("version").GetInt64().ToString(CultureInfo.InvariantCulture));
+            }
+            catch (Exception e) when (e is InvalidOperationException or KeyNotFoundException or FormatException)
+            {
+                throw Answer.Unreadable(e.Message);
+            }
+        }
+
+        private static string Needed(JsonElement item, string name) => item.GetProperty(name).GetString() ?? throw Answer.Unreadable($"{name} is null");
+
+        private static string Optional(JsonElement item, string name) => item.TryGetProperty(name, out var value) ? value.GetString() ?? "" : "";
     }
 }

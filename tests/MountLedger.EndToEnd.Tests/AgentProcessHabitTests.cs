@@ -10,8 +10,19 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
     public async Task It_watches_no_directory_whatever_it_was_started_in()
     {
         await using var agent = await suite.StartAsync();
-        var watches = Directory.GetFiles($"/proc/{agent.Pid}/fdinfo").Sum(file => File.ReadLines(file).Count(line => line.StartsWith("inotify wd", StringComparison.Ordinal)));
-        Assert.Equal(0, watches);
+        Assert.Equal(0, Directory.GetFiles($"/proc/{agent.Pid}/fdinfo").Sum(WatchesOf));
+    }
+
+    private static int WatchesOf(string descriptor)
+    {
+        try
+        {
+            return File.ReadLines(descriptor).Count(line => line.StartsWith("inotify wd", StringComparison.Ordinal));
+        }
+        catch (IOException)
+        {
+            return 0; // Closed meanwhile.
+        }
     }
 
     [RootFact]
@@ -45,7 +56,8 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
         var worker = Assert.Single(agent.Workers());
         Shell.Run("kill", "-STOP", $"{worker}");
         var unmounting = agent.UnmountAsync("a", "c");
-        await Task.Delay(300);
+        // An operation that has begun is one that is waited for.
+        await agent.UntilAsync(async () => await agent.CountAsync("select count(*) from mountledger.mt_events where type = 'unmount_started'") == 1, "it has begun");
 
         Assert.Equal(0, await agent.TerminateAsync());
 
@@ -60,7 +72,7 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
         await using var agent = await suite.StartAsync();
         Shell.Run("kill", "-HUP", $"{agent.Pid}");
         Assert.Equal(0, await agent.ExitCodeAsync());
-        Assert.Empty(agent.Workers());
+        await agent.UntilAsync(() => Task.FromResult(agent.Workers().Count == 0), "its worker has ended");
     }
 
     [RootFact]

@@ -108,7 +108,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
         Assert.Equal(0, await agent.TerminateAsync());
         var answered = (await Task.WhenAll(callers)).SelectMany(paths => paths).ToArray();
 
-        Assert.Empty(agent.Workers());
+        await agent.UntilAsync(() => Task.FromResult(agent.Workers().Count == 0), "its worker has ended");
         var mounts = agent.Mounts().Select(mount => (mount.Path, mount.MountId)).ToHashSet();
         Assert.Subset(mounts.Select(mount => mount.Path).ToHashSet(), answered.ToHashSet());
         Assert.DoesNotContain(await agent.StatesAsync(), state => state.Phase != Phase.Mounted);

@@ -155,12 +155,12 @@ public sealed class DoctorTests(AgentSuite suite)
     [RootFact]
     public async Task A_worker_that_does_not_answer_is_a_shortfall_and_the_next_one_does()
     {
-        await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_OPERATION_SECONDS"] = "1");
+        await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_OPERATION_SECONDS"] = "3");
         Shell.Run("kill", "-STOP", agent.Workers()[0].ToString(CultureInfo.InvariantCulture));
         await FoundAsync(agent, "worker", "answer");
-        var (_, view) = await DoctorAsync(agent);
-        Assert.DoesNotContain(view.Findings, finding => finding is { Area: "worker", Name: "answer" });
-        Assert.Contains("written off 1", Finding(view, "worker", "counters").Says, StringComparison.Ordinal);
+        await GoneAsync(agent, "worker", "answer", last: false);
+        // A machine that stands still for that long costs another one.
+        Assert.Matches("written off [1-9]", Finding((await DoctorAsync(agent)).View, "worker", "counters").Says);
     }
 
     [RootFact]
@@ -169,22 +169,24 @@ public sealed class DoctorTests(AgentSuite suite)
         using var stuck = new StuckFilesystem(destroy: true);
         await using var agent = await suite.StartAsync(environment =>
         {
-            environment["MOUNTLEDGER_OPERATION_SECONDS"] = "2";
+            environment["MOUNTLEDGER_OPERATION_SECONDS"] = "6";
             environment["MOUNTLEDGER_CONFIG"] = stuck.Config;
         });
         var device = stuck.Device;
         Assert.Equal("mounted", (await agent.MountAsync("stuck", "c", device, "fuse.stuck", ["at=destroy"])).Outcome);
+        var number = ConnectionOf(agent.PathOf("stuck"));
         Assert.Equal(202, (await agent.UnmountAsync("stuck", "c", wait: 0)).Status);
         await agent.UntilPhaseAsync("stuck", "uncertain");
-        await agent.UntilAsync(async () => (await DoctorAsync(agent)).Code == 1, "doctor finds it");
+        await agent.UntilAsync(
+            async () => Finding((await DoctorAsync(agent)).View, "worker", "counters").Says.Contains("stuck 1", StringComparison.Ordinal), "doctor finds it");
         var found = await FoundAsync(agent, "worker", "counters");
-        Assert.Contains("stuck 1", found.Says, StringComparison.Ordinal);
 
         Assert.Contains("mount -t fusectl fusectl /sys/fs/fuse/connections", found.Remedy, StringComparison.Ordinal);
         InNamespaceOf(agent, "mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections");
         Assert.Contains("echo 1 > /sys/fs/fuse/connections/N/abort", found.Remedy, StringComparison.Ordinal);
-        var connection = Assert.Single(
-            Directory.GetDirectories("/sys/fs/fuse/connections"), directory => File.ReadAllText(Path.Combine(directory, "waiting")).Trim() != "0");
+        // Its own one: other tests beside this one have servers that hang, too.
+        var connection = $"/sys/fs/fuse/connections/{number}";
+        Assert.NotEqual("0", File.ReadAllText($"{connection}/waiting").Trim());
         InNamespaceOf(agent, $"echo 1 > {connection}/abort");
         await GoneAsync(agent, "worker", "counters", DoctorLevel.Ok);
         await agent.UntilPhaseAsync("stuck", "absent");
@@ -281,7 +283,14 @@ public sealed class DoctorTests(AgentSuite suite)
                 still = view.Findings.FirstOrDefault(finding => finding.Area == area && finding.Name == name);
                 return level is { } wanted ? still?.Level == wanted : still?.Level != DoctorLevel.Shortfall && (code == 0 || !last);
             },
-            $"{area}: {name} is well", secondsMax: 10);
+            $"{area}: {name} is well");
+    }
+
+    /// <summary>The number of a FUSE connection is that of its filesystem's device, as the kernel has it within.</summary>
+    private static uint ConnectionOf(string mountpoint)
+    {
+        var entry = Linux.MountInfoReader.Read(out _).Single(entry => entry.Mount.Path == mountpoint);
+        return (entry.DeviceMajor << 20) | entry.DeviceMinor;
     }
 
     private static DoctorFinding Finding(DoctorView view, string area, string name) =>

@@ -105,5 +105,15 @@ public sealed class FencingTests(AgentSuite suite)
 
     private static void Signal(AgentProcess agent, string signal) => Shell.Run("/bin/sh", "-c", $"kill -{signal} {agent.Pid}");
 
-    private static bool IsAlive(int pid) => File.Exists($"/proc/{pid}/stat") && !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z ", StringComparison.Ordinal);
+    private static bool IsAlive(int pid)
+    {
+        try
+        {
+            return !File.ReadAllText($"/proc/{pid}/stat").Contains(") Z ", StringComparison.Ordinal);
+        }
+        catch (IOException)
+        {
+            return false;
+        }
+    }
 }

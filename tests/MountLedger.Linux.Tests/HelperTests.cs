@@ -86,7 +86,7 @@ public sealed class HelperTests : KernelTest
         var clock = Stopwatch.StartNew();
         while (!so())
         {
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(10), $"never: {what}");
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(30), $"never: {what}");
             Thread.Sleep(10);
         }
     }
@@ -187,10 +187,11 @@ public sealed class HelperTests : KernelTest
         // One child in its group, one that has left it.
         Program("mount.fuse.hangs", $"trap '' TERM INT HUP\nsleep 300 &\necho $! >>{pids}\nsetsid sh -c 'echo $$ >>{pids}; sleep 301; :' \"$0\" \"$2\" &\necho $$ >>{pids}\necho so far\nwait\nsleep 302\n");
         var clock = Stopwatch.StartNew();
-        var error = Fails(With(TimeSpan.FromMilliseconds(700)), Spec("fuse.hangs", "x"));
-        Assert.InRange(clock.ElapsedMilliseconds, 650, 5000);
+        // Time enough on a loaded machine for all three to begin.
+        var error = Fails(With(TimeSpan.FromSeconds(3)), Spec("fuse.hangs", "x"));
+        Assert.InRange(clock.ElapsedMilliseconds, 2950, 60_000);
         Assert.Equal(("ETIMEDOUT", true), (error.Errno, error.Transient));
-        Assert.Contains("did not end within 0.7 s and was killed, and said: so far", error.Message, StringComparison.Ordinal);
+        Assert.Contains("did not end within 3 s and was killed, and said: so far", error.Message, StringComparison.Ordinal);
         var all = File.ReadAllLines(pids);
         Assert.Equal(3, all.Length);
         Until(() => all.All(pid => CommandOf($"/proc/{pid}").Length == 0), "all three are dead");
@@ -213,8 +214,10 @@ public sealed class HelperTests : KernelTest
     {
         var done = Path.Combine(Base, "done");
         // A daemon of its own session, without the path in its arguments, mounts when its helper's time is long up.
-        Program("mount.fuse.late", $"export D=\"$2\"; setsid sh -c 'sleep 1.2; mount -t tmpfs late \"$D\" 2>/dev/null; echo $? >{done}' </dev/null >/dev/null 2>&1 &\nsleep 60\n");
-        Fails(With(TimeSpan.FromMilliseconds(300)), Spec("fuse.late", "x"));
+        var isOver = Path.Combine(Base, "over");
+        Program("mount.fuse.late", $"export D=\"$2\"; setsid sh -c 'i=0; while [ ! -e {isOver} ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done; mount -t tmpfs late \"$D\" 2>/dev/null; echo $? >{done}' </dev/null >/dev/null 2>&1 &\nsleep 60\n");
+        Fails(With(TimeSpan.FromSeconds(2)), Spec("fuse.late", "x"));
+        File.WriteAllText(isOver, "");
         Until(() => File.Exists(done) && File.ReadAllText(done).Length > 0, "the late one has tried");
         Assert.NotEqual("0", File.ReadAllText(done).Trim());
         Assert.DoesNotContain(MountInfoReader.Read(out _), entry => entry.Mount.Source == "late");
@@ -228,7 +231,7 @@ public sealed class HelperTests : KernelTest
     public void Helper_that_mounts_nothing_or_is_not_there_or_is_open_to_others_is_told_apart()
     {
         Program("mount.fuse.lies", "exit 0\n");
-        Assert.Contains("ended with status 0 and mounted nothing, and said nothing", Fails(With(TimeSpan.FromMilliseconds(500)), Spec("fuse.lies", "x")).Message, StringComparison.Ordinal);
+        Assert.Contains("ended with status 0 and mounted nothing, and said nothing", Fails(With(TimeSpan.FromSeconds(4)), Spec("fuse.lies", "x")).Message, StringComparison.Ordinal);
         var missing = Assert.IsType<PrepareResult.Failed>(operations.Prepare(++lastToken, Point("m"), Spec("fuse.rclone", "r:"))).Error;
         Assert.Equal("ENOENT", missing.Errno);
         Assert.Contains("mount.fuse.rclone, mount.rclone, rclonefs", missing.Message, StringComparison.Ordinal);
@@ -266,7 +269,7 @@ public sealed class HelperTests : KernelTest
         }
         Same([Path.Combine(StagingDirectory, "1001", "place")], Staging.Sweep(StagingDirectory, ["1001"]));
         Same([Path.Combine(StagingDirectory, "1002")], Directory.GetDirectories(StagingDirectory));
-        Assert.Empty(ProcessesGiven(Path.Combine(StagingDirectory, "1001")));
+        Until(() => ProcessesGiven(Path.Combine(StagingDirectory, "1001")).Length == 0, "the dead one's daemon is gone");
         Assert.Single(ProcessesGiven(Path.Combine(StagingDirectory, "1002")));
         Same(["1002"], Staging.WorkersIn(StagingDirectory));
         Assert.Single(Staging.Sweep(StagingDirectory, Staging.WorkersIn(StagingDirectory)));
@@ -322,8 +325,9 @@ public sealed class HelperTests : KernelTest
         {
             Until(() => ProbeAsync("dead").Result == "ENOTCONN", "the dead one is told");
             for (var i = 0; i < 40; i++) Assert.Equal("ETIMEDOUT", await ProbeAsync("hung"));
-            Assert.Null(await ProbeAsync("well"));
-            Assert.Null(await ProbeAsync("local"));
+            // Another answer than none is a machine's that stood still for longer than a look may take.
+            Until(() => ProbeAsync("well").Result is null, "the one that is well is told as such");
+            Until(() => ProbeAsync("local").Result is null, "so is what has no server");
             Assert.Single((await host.ObserveAsync(Point("hung"), null, CancellationToken.None)).Mounts);
             Assert.Equal((local, 0L, 0), (host.WorkerPid, host.Counters.WrittenOff, host.Counters.Stuck));
             Assert.InRange(host.Counters.Running, 2, 4);

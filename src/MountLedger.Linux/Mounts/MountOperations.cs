@@ -224,19 +224,22 @@ internal sealed class MountOperations(
     /// </summary>
     private bool TakeAwayUnlessWeHoldIt(UnmountOrder order)
     {
+        const int AttemptsBeforeLook = 3;
         const int AttemptsAlways = 12;
         const int AttemptsMax = 250;
         const int PauseMs = 2;
+        var seenAt = 0;
         for (var attempt = 1; ; attempt++)
         {
             try
             {
                 return TakeAway(order);
             }
-            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax
-                && (attempt <= AttemptsAlways || (TargetOf(order) is { } target && HolderSearch.IsHeldByThisProcess(target.OldId))))
+            catch (KernelFailure busy) when (busy.Number == Errno.EBUSY && attempt < AttemptsMax)
             {
-                // Whoever it was may have let go before we can look, so a few tries are made in any case.
+                // Whoever it was may have let go before we can look: so a few tries are made in any case, and a few more since we were seen to hold it.
+                if (attempt > AttemptsBeforeLook && TargetOf(order) is { } target && HolderSearch.IsHeldByThisProcess(target.OldId)) seenAt = attempt;
+                if (attempt - seenAt > AttemptsAlways) throw;
                 Thread.Sleep(PauseMs);
             }
         }

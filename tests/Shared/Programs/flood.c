@@ -1,15 +1,13 @@
-// Somebody else on the machine: mounts a tmpfs at each of the given directories in turn and unmounts it at once, COUNT times in all.
+// Somebody else on the machine: mounts a tmpfs at each of the given directories in turn and unmounts it at once, COUNT times in all. It ends
+// by itself: the death of the thread that started it, as PR_SET_PDEATHSIG means it, is nothing unusual in .NET.
 // Usage: flood COUNT DIRECTORY...
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 
 int main(int argc, char **argv)
 {
     if (argc < 3) return 2;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     long count = atol(argv[1]);
     for (long i = 0; i < count; i++) {
         const char *directory = argv[2 + i % (argc - 2)];

@@ -7,6 +7,7 @@ namespace MountLedger.Postgres;
 public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
 {
     private const int PurgeRowsMax = 10_000;
+    private const int EventsOfPage = 10_000;
     private const int PurgeRoundsMax = 1_000;
 
     private static readonly TimeSpan RequestRetention = TimeSpan.FromHours(24);
@@ -158,6 +159,47 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
         StreamKey stream, long fromVersion, CancellationToken cancellationToken) => await database.RunAsync(
         $"read {stream}", repeatable: true,
         (connection, token) => ReadEventsAsync(connection, stream, fromVersion, token), cancellationToken);
+
+    /// <inheritdoc/>
+    public async Task<int> CountRemovalsOfUnfinishedSyncAsync(string host, DateTimeOffset asOf, CancellationToken cancellationToken)
+    {
+        // From the newest event back, in pages: the last synchronisation is near, or the list is not old, and the events before are millions.
+        var (removals, before, isOver) = (0L, long.MaxValue, false);
+        while (!isOver)
+        {
+            (var found, before, isOver) = await database.RunAsync(
+                "count removals", repeatable: true,
+                async (connection, token) =>
+                {
+                    await using var command = new NpgsqlCommand(
+                        """
+                        with page as materialized (
+                          select seq_id, stream_id, type, timestamp, data ->> 'reason' as reason from mountledger.mt_events
+                          where tenant_id = $1 and seq_id < $2 order by seq_id desc limit $3),
+                        synced as (select max(seq_id) as seq_id from page where stream_id = $5 and type = 'consumers_synced')
+                        select
+                          count(*) filter (
+                            where page.type = 'attachment_removed' and reason = 'synced' and timestamp >= $4 and page.seq_id > coalesce(synced.seq_id, 0)),
+                          coalesce(min(page.seq_id), 0), count(*) < $3 or max(timestamp) < $4 or count(synced.seq_id) > 0
+                        from page cross join synced
+                        """,
+                        connection)
+                    {
+                        Parameters =
+                        {
+                            LedgerRows.Text(host), LedgerRows.Number(before), LedgerRows.Number(EventsOfPage), new() { Value = asOf.UtcDateTime },
+                            LedgerRows.Text(HostEvent.StreamId),
+                        },
+                    };
+                    await using var row = await command.ExecuteReaderAsync(token);
+                    await row.ReadAsync(token);
+                    return (row.GetInt64(0), row.GetInt64(1), row.GetBoolean(2));
+                },
+                cancellationToken);
+            removals += found;
+        }
+        return (int)removals;
+    }
 
     /// <summary>Deletes the requests that are older than their retention of 24 hours, in portions.</summary>
     /// <returns>How many there were.</returns>

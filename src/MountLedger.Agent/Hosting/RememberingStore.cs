@@ -54,4 +54,7 @@ internal sealed class RememberingStore(IEventStore store, HeadsMemory memory, Ac
 
     public Task<IReadOnlyList<RecordedEvent>> ReadStreamAsync(StreamKey stream, long fromVersion, CancellationToken cancellationToken) =>
         store.ReadStreamAsync(stream, fromVersion, cancellationToken);
+
+    public Task<int> CountRemovalsOfUnfinishedSyncAsync(string host, DateTimeOffset asOf, CancellationToken cancellationToken) =>
+        store.CountRemovalsOfUnfinishedSyncAsync(host, asOf, cancellationToken);
 }

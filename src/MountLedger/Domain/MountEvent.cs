@@ -117,14 +117,8 @@ public abstract record HostEvent : LedgerEvent
     public sealed record HostDown(string? Reason) : HostEvent;
 
     /// <summary>
-    /// Attachments older than <paramref name="AsOf"/> whose consumer is not in the list are about to be removed, each by an event of its mountpoint. Until
-    /// <see cref="ConsumersSynced"/> follows, that is unfinished business, which the same list finishes.
-    /// </summary>
-    public sealed record ConsumersSyncStarted(DateTimeOffset AsOf, int ConsumersAlive, int AttachmentsToRemove) : HostEvent;
-
-    /// <summary>
-    /// Attachments older than <paramref name="AsOf"/> whose consumer was not in the list were removed: <paramref name="AttachmentsRemoved"/> since the list was
-    /// first given.
+    /// Attachments older than <paramref name="AsOf"/> whose consumer was not in the list were removed: <paramref name="AttachmentsRemoved"/>, with those of runs
+    /// of the same list that were interrupted.
     /// </summary>
     public sealed record ConsumersSynced(DateTimeOffset AsOf, int ConsumersAlive, int AttachmentsRemoved) : HostEvent;
 

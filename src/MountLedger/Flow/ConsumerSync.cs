@@ -8,19 +8,16 @@ public sealed record SyncedAttachment(string Mountpoint, Attachment Attachment);
 
 /// <summary>
 /// The orchestrator says which consumers are alive; attachments of all others that are older than its list are removed, each as if its consumer had
-/// detached it. That it begins is recorded before the first of them, that it is done after the last: so one that was interrupted anywhere is known to be
-/// unfinished, and giving the same list again finishes it.
+/// detached it. After the last of them it is recorded that this was done. One that was interrupted anywhere, also behind its last removal, is finished by giving
+/// the same list again: removals since its time that no such record follows are part of it.
 /// </summary>
 public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveStates live, CommandHandler commands, HostSwitch hostSwitch)
 {
     private const int AppendAttemptsMax = 20;
     private const int AtOnceMax = 64;
-    private const int LookBackMin = 64;
 
-    /// <summary>One at a time: what began last is then what is unfinished.</summary>
+    /// <summary>One at a time: removals without a record are then of one that was interrupted, not of one that is under way.</summary>
     private readonly KeyedLock _turn = new();
-
-    private StreamKey HostStream => new(agent.Host, HostEvent.StreamId);
 
     /// <summary>What would be removed, in the order of the paths.</summary>
     public ImmutableArray<SyncedAttachment> Plan(IReadOnlySet<string> alive, DateTimeOffset asOf) =>
@@ -31,7 +28,7 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
     ];
 
     /// <summary>
-    /// Removes them, and records that it began and that it was done. With nothing to remove, and nothing unfinished, nothing is recorded.
+    /// Removes them, and records that it was done. With nothing to remove, and nothing unfinished, nothing is recorded.
     /// </summary>
     /// <returns>What this call removed.</returns>
     /// <exception cref="LedgerUnavailableException">The ledger went away; what was removed stays removed, and the same call again does the rest.</exception>
@@ -42,14 +39,7 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
         using var turn = await _turn.EnterAsync(HostEvent.StreamId);
         cancellationToken.ThrowIfCancellationRequested();
         var planned = Plan(alive, asOf);
-        var unfinished = await UnfinishedAsync();
-        if (planned.IsEmpty && unfinished is null) return [];
-
-        // The same list again goes on with what it began.
-        var isSame = unfinished is not null && unfinished.AsOf == asOf && unfinished.ConsumersAlive == alive.Count;
-        var removedBefore = isSame ? Math.Max(0, unfinished!.AttachmentsToRemove - planned.Length) : 0;
-        if (!isSame && !planned.IsEmpty) await RecordAsync(new HostEvent.ConsumersSyncStarted(asOf, alive.Count, planned.Length), actor, commandId);
-
+        var removedBefore = await store.CountRemovalsOfUnfinishedSyncAsync(agent.Host, asOf, CancellationToken.None);
         var removed = new ConcurrentBag<SyncedAttachment>();
         // One after the other at one mountpoint, which they would only contend for; many mountpoints at once.
         foreach (var some in planned.GroupBy(line => line.Mountpoint).Chunk(AtOnceMax))
@@ -70,26 +60,11 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
                 }
             }));
         }
-        await RecordAsync(new HostEvent.ConsumersSynced(asOf, alive.Count, removedBefore + removed.Count), actor, commandId);
+        if (removedBefore + removed.Count is > 0 and var count) await RecordAsync(new HostEvent.ConsumersSynced(asOf, alive.Count, count), actor, commandId);
         return [.. removed.OrderBy(line => line.Mountpoint, StringComparer.Ordinal)];
     }
 
-    /// <summary>What began and has no end in the host's stream, by whichever life of the agent; null when there is no such thing.</summary>
-    private async Task<HostEvent.ConsumersSyncStarted?> UnfinishedAsync()
-    {
-        var version = (await store.LoadHostStateAsync(agent.Host, CancellationToken.None)).Version;
-        // The stream is long on a host that is synchronised every minute, and then the newest is near its end.
-        for (long count = LookBackMin; ; count *= LookBackMin)
-        {
-            var from = Math.Max(1, version - count + 1);
-            var events = await store.ReadStreamAsync(HostStream, from, CancellationToken.None);
-            if (events.LastOrDefault(recorded => recorded.Event is HostEvent.ConsumersSyncStarted or HostEvent.ConsumersSynced) is { } newest)
-                return newest.Event as HostEvent.ConsumersSyncStarted;
-            if (from == 1) return null;
-        }
-    }
-
-    private async Task RecordAsync(HostEvent change, string actor, string commandId)
+    private async Task RecordAsync(HostEvent.ConsumersSynced change, string actor, string commandId)
     {
         for (var attempt = 0; attempt < AppendAttemptsMax; attempt++)
         {

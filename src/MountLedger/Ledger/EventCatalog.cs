@@ -29,7 +29,7 @@ public static class EventCatalog
             new("drift_detected", json.DriftDetected), new("drift_resolved", json.DriftResolved),
             new("repair_paused", json.RepairPaused), new("repair_resumed", json.RepairResumed),
             new("agent_started", json.AgentStarted), new("host_up", json.HostUp), new("host_down", json.HostDown),
-            new("consumers_sync_started", json.ConsumersSyncStarted), new("consumers_synced", json.ConsumersSynced),
+            new("consumers_synced", json.ConsumersSynced),
         ];
         ByType = entries.ToFrozenDictionary(entry => entry.Json.Type);
         ByName = entries.ToFrozenDictionary(entry => entry.StoredName, StringComparer.Ordinal);

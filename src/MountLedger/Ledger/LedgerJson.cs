@@ -38,7 +38,6 @@ namespace MountLedger;
 [JsonSerializable(typeof(HostEvent.AgentStarted))]
 [JsonSerializable(typeof(HostEvent.HostUp))]
 [JsonSerializable(typeof(HostEvent.HostDown))]
-[JsonSerializable(typeof(HostEvent.ConsumersSyncStarted))]
 [JsonSerializable(typeof(HostEvent.ConsumersSynced))]
 [JsonSerializable(typeof(MountStateRow))]
 [JsonSerializable(typeof(JsonElement))]

@@ -33,6 +33,11 @@ public interface IEventStore
 
     /// <summary>The events of one stream in order, from <paramref name="fromVersion"/> on.</summary>
     Task<IReadOnlyList<RecordedEvent>> ReadStreamAsync(StreamKey stream, long fromVersion, CancellationToken cancellationToken);
+
+    /// <summary>
+    /// How many attachments of the host were removed by a synchronisation at <paramref name="asOf"/> or later, with no <c>consumers_synced</c> after it.
+    /// </summary>
+    Task<int> CountRemovalsOfUnfinishedSyncAsync(string host, DateTimeOffset asOf, CancellationToken cancellationToken);
 }
 
 /// <summary>Events for one stream, to be appended at <paramref name="ExpectedVersion"/> (0: the stream is new).</summary>

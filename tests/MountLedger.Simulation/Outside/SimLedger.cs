@@ -47,6 +47,13 @@ internal sealed class SimLedger(World world)
             : MountState.Initial(stream);
     }
 
+    public int CountRemovalsOfUnfinishedSync(DateTimeOffset asOf)
+    {
+        var synced = _streams.Values.SelectMany(events => events).LastOrDefault(recorded => recorded.Event is HostEvent.ConsumersSynced)?.Seq ?? 0;
+        return _streams.Values.SelectMany(events => events).Count(
+            recorded => recorded.Event is MountEvent.AttachmentRemoved { Reason: RemovalReason.Synced } && recorded.At >= asOf && recorded.Seq > synced);
+    }
+
     public IReadOnlyList<RecordedEvent> EventsOf(StreamKey stream) => _streams.TryGetValue(stream, out var events) ? events : [];
 
     public List<MountState> LoadHost() =>

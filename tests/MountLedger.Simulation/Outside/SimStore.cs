@@ -38,6 +38,9 @@ internal sealed class SimStore(World world, Life life) : IEventStore
         StreamKey stream, long fromVersion, CancellationToken cancellationToken) =>
         await CallAsync("read stream", false, () => Ledger.EventsOf(stream).Skip((int)fromVersion - 1).ToList(), cancellationToken);
 
+    public Task<int> CountRemovalsOfUnfinishedSyncAsync(string host, DateTimeOffset asOf, CancellationToken cancellationToken) =>
+        CallAsync("count removals", false, () => Ledger.CountRemovalsOfUnfinishedSync(asOf), cancellationToken);
+
     public Task<(bool Taken, SimLedger.Lease Holder)> TakeLeaseAsync(string agent, string machine, long localEpoch, TimeSpan ttl) =>
         CallAsync("take lease", true, () => Ledger.TakeLease(agent, machine, localEpoch, ttl), CancellationToken.None);
 

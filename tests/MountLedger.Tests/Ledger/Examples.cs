@@ -41,7 +41,6 @@ internal static class Examples
         new HostEvent.AgentStarted(7, "agent-1", "4f2a", Boot, "6.18.0", "0.1.0"),
         new HostEvent.HostUp(null),
         new HostEvent.HostDown("maintenance"),
-        new HostEvent.ConsumersSyncStarted(At, 12, 3),
         new HostEvent.ConsumersSynced(At, 12, 3),
     ];
 

@@ -61,7 +61,7 @@ public sealed class AgentProcess : IAsyncDisposable
     public string[] Flags =>
         ["--state-dir", StateDir, "--socket", Socket, "--root", Root, "--host", HostName, .. Postgres is null ? [] : (string[])["--postgres", Postgres]];
 
-    private string LogFile => Path.Combine(_directory.FullName, "log");
+    public string LogFile => Path.Combine(_directory.FullName, "log");
 
     /// <summary>An agent that takes commands.</summary>
     public static async Task<AgentProcess> StartAsync(string? postgres, Action<Dictionary<string, string>>? environment = null)

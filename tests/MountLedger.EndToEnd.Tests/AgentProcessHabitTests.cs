@@ -26,15 +26,6 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
     }
 
     [RootFact]
-    public async Task It_has_one_small_heap_and_no_collector_threads()
-    {
-        await using var agent = await suite.StartAsync();
-        var threads = Directory.GetDirectories($"/proc/{agent.Pid}/task").Select(task => File.ReadAllText(Path.Combine(task, "comm")).Trim()).ToList();
-        Assert.Contains(threads, name => name.StartsWith(".NET TP Worker", StringComparison.Ordinal));
-        Assert.DoesNotContain(threads, name => name.Contains("GC", StringComparison.Ordinal));
-    }
-
-    [RootFact]
     public async Task A_bind_mount_of_the_root_directory_does_it_no_harm()
     {
         await using var agent = await suite.StartAsync();

@@ -78,6 +78,7 @@ public sealed class PostgresAwayTests
             await ledger.StartAgainAsync();
             await agent.UntilPhaseAsync("slow", "mounted");
             Assert.Single(TestHost.MountsAt(agent.PathOf("slow")));
+            await agent.UntilReadyAsync(); // What the agent knows by its memory comes before what it knows of the server.
             Assert.Equal("unmounted", (await agent.UnmountAsync("slow", "c")).Outcome);
         }
         finally

@@ -70,6 +70,7 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Worker_that_dies_is_replaced_and_an_agent_that_is_killed_takes_launcher_and_worker_along()
     {
         await using var agent = await suite.StartAsync();
@@ -134,6 +135,7 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Without_its_launcher_the_agent_ends_with_an_error_and_the_next_one_goes_on()
     {
         await using var agent = await suite.StartAsync();

@@ -86,6 +86,7 @@ public sealed class AgentHelperTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Agent_and_worker_killed_while_a_helper_runs_leave_nothing_and_the_next_life_mounts_once()
     {
         var scratch = Directory.CreateTempSubdirectory("mountledger-helper-").FullName;

@@ -25,6 +25,7 @@ public sealed class AgentOwnPostgresTests
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task It_is_found_again_after_kill_of_the_agent_alone()
     {
         await using var agent = await AgentProcess.StartAsync(postgres: null);

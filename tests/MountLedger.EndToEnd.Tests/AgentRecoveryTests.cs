@@ -31,6 +31,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Kill_of_agent_and_worker_amid_many_mounts_loses_nothing_that_was_answered()
     {
         await using var agent = await suite.StartAsync();
@@ -81,6 +82,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Told_to_stop_it_finishes_what_runs_and_the_next_start_does_nothing()
     {
         await using var agent = await suite.StartAsync();
@@ -152,6 +154,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Kill_of_the_worker_amid_mounts_leaves_every_caller_with_a_true_answer()
     {
         await using var agent = await suite.StartAsync();
@@ -212,6 +215,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Host_down_survives_a_restart_and_so_does_up()
     {
         await using var agent = await suite.StartAsync();

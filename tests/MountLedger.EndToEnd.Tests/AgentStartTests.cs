@@ -54,6 +54,7 @@ public sealed class AgentStartTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task An_agent_whose_host_is_taken_over_by_another_machine_stops_acting()
     {
         await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_LEASE_SECONDS"] = "1.5");
@@ -116,6 +117,7 @@ public sealed class AgentStartTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_ledger_that_goes_away_is_told_at_once_and_comes_back_by_itself()
     {
         await using var ledger = await StoppablePostgres.StartAsync();

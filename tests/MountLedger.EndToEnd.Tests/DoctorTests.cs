@@ -64,6 +64,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Limits_that_are_too_low_are_found_and_the_printed_command_raises_them()
     {
         await using var agent = await suite.StartAsync();
@@ -104,6 +105,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task Missing_device_nodes_are_found_and_the_printed_commands_make_them()
     {
         await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());
@@ -123,6 +125,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_worker_without_its_capability_is_found_and_with_it_all_is_well()
     {
         await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());
@@ -138,6 +141,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_full_disk_below_the_state_directory_is_found_until_there_is_room()
     {
         await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());
@@ -153,6 +157,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_worker_that_does_not_answer_is_a_shortfall_and_the_next_one_does()
     {
         await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_OPERATION_SECONDS"] = "3");
@@ -164,6 +169,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_worker_that_the_kernel_holds_is_a_shortfall_until_the_connection_is_aborted_as_it_says()
     {
         using var stuck = new StuckFilesystem(destroy: true);
@@ -193,6 +199,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_launcher_that_is_stopped_is_a_shortfall_and_the_printed_command_lets_it_go_on()
     {
         await using var agent = await suite.StartAsync();
@@ -202,6 +209,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_missing_machine_id_is_noted_and_the_printed_command_makes_one()
     {
         await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());
@@ -221,6 +229,7 @@ public sealed class DoctorTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task User_namespaces_that_are_not_allowed_are_noted_and_the_printed_command_allows_them()
     {
         await using var agent = AgentProcess.Create(await suite.Server.CreateLedgerAsync());

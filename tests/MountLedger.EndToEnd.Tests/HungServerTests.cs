@@ -179,6 +179,7 @@ public sealed class HungServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public Task Nothing_grows_over_twenty_operations_that_hang() => NothingGrowsAsync(20);
 
     [RootFact]

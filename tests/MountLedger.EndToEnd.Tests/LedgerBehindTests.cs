@@ -11,6 +11,7 @@ namespace MountLedger.EndToEnd;
 public sealed class LedgerBehindTests(AgentSuite suite)
 {
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task What_was_recorded_after_the_backup_is_left_alone_and_brought_in_when_the_mounts_are_right()
     {
         await using var agent = await suite.StartAsync();
@@ -104,6 +105,7 @@ public sealed class LedgerBehindTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_restore_of_the_newest_state_is_no_news()
     {
         await using var agent = await suite.StartAsync();

@@ -70,6 +70,7 @@ public sealed class PostgresNetworkTests
     [RootTheory]
     [InlineData(true)]
     [InlineData(false)]
+    [Trait("Category", "Long")]
     public async Task A_request_whose_answer_was_lost_is_repeated_by_its_key_and_done_once(bool delivered)
     {
         await using var ledger = await MortalPostgres.StartAsync();

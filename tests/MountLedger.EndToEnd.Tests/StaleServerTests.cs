@@ -156,6 +156,7 @@ public sealed class StaleServerTests(AgentSuite suite)
     }
 
     [RootFact]
+    [Trait("Category", "Long")]
     public async Task A_server_that_stands_still_is_stale_until_it_answers_again_and_holds_up_no_other()
     {
         await using var agent = await suite.StartAsync(Audited);

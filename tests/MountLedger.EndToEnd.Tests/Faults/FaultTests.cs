@@ -24,6 +24,7 @@ public sealed class FaultTests(AgentSuite suite, ITestOutputHelper output)
         RunAsync(bench => bench.Kinds(), faults => faults, "all of them");
 
     [RootFact]
+    [Trait("Category", "Long")]
     public Task After_a_failed_call_of_a_helpers_mount_they_agree_and_the_next_request_works() => SampleAsync(bench => bench.HelperKinds(), HelperSampleSize);
 
     [RootFact]

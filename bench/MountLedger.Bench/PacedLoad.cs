@@ -19,6 +19,7 @@ internal sealed class PacedLoad(AgentUnderTest agent, int callers, double pairsP
     private readonly List<Pair>[] done = [.. Enumerable.Range(0, callers).Select(_ => new List<Pair>())];
     private long lastTicket = -1;
     private long failures;
+    private long start;
 
     /// <summary>How many pairs are due in all.</summary>
     public long Due => (long)Math.Ceiling(pairsPerSecond * duration.TotalSeconds);
@@ -28,20 +29,17 @@ internal sealed class PacedLoad(AgentUnderTest agent, int callers, double pairsP
     /// <summary>What the first pair failed with that failed.</summary>
     public string? FirstFailure { get; private set; }
 
-    /// <summary>When the load began, of <see cref="Stopwatch.GetTimestamp"/>.</summary>
-    public long Start { get; private set; }
-
     /// <summary>Returns all pairs that succeeded, by when they were due.</summary>
     public Task<IReadOnlyList<Pair>> RunAsync() => Task.Run<IReadOnlyList<Pair>>(() =>
     {
-        Start = Stopwatch.GetTimestamp();
+        start = Stopwatch.GetTimestamp();
         var threads = Enumerable.Range(0, callers).Select(number => new Thread(() => Call(number)) { IsBackground = true }).ToList();
         foreach (var thread in threads) thread.Start();
         foreach (var thread in threads) thread.Join();
         return [.. done.SelectMany(pairs => pairs).OrderBy(pair => pair.DueSeconds)];
     });
 
-    private double Now => Stopwatch.GetElapsedTime(Start).TotalSeconds;
+    private double Now => Stopwatch.GetElapsedTime(start).TotalSeconds;
 
     private void Call(int number)
     {

@@ -29,7 +29,7 @@ internal static class Soak
 
         var before = Counts(context, agent);
         var running = load.RunAsync();
-        var samples = await SoakSample.TakeAsync(context, agent, TimeSpan.FromSeconds(context.Options.Size(5, 1)), System.Diagnostics.Stopwatch.GetTimestamp(), running);
+        var samples = await SoakSample.TakeAsync(context, agent, TimeSpan.FromSeconds(context.Options.Size(5, 1)), running);
         var pairs = await running;
         var after = Counts(context, agent);
 

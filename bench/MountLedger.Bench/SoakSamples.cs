@@ -44,10 +44,10 @@ internal sealed record SoakSample(
             servers.Sum(ProcessFigures.ProportionalKb) / 1024, events.Bytes, lines);
     }
 
-    /// <summary>Takes samples until <paramref name="until"/> is done.</summary>
-    /// <param name="since">When the time of the samples begins, of <see cref="Stopwatch.GetTimestamp"/>.</param>
-    public static async Task<IReadOnlyList<SoakSample>> TakeAsync(MeasureContext context, AgentUnderTest agent, TimeSpan interval, long since, Task until)
+    /// <summary>Takes samples until <paramref name="until"/> is done; their time begins now.</summary>
+    public static async Task<IReadOnlyList<SoakSample>> TakeAsync(MeasureContext context, AgentUnderTest agent, TimeSpan interval, Task until)
     {
+        var since = Stopwatch.GetTimestamp();
         var samples = new List<SoakSample>();
         do
         {

@@ -19,6 +19,9 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
 
     private const int CommandTimeoutSeconds = 2;
 
+    /// <summary>For a connection of the pool that is free, when the server takes no further one.</summary>
+    private const int PoolLooksMax = 3;
+
     /// <summary>More than a page of the table has room for beside another row, and it does not compress: a full disk shows.</summary>
     private const string TryToWrite =
         """
@@ -52,7 +55,10 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
                 connection = next;
                 // A server that takes no further connection serves those that it has.
                 if (failure is PostgresException { SqlState: PostgresErrorCodes.TooManyConnections } full)
-                    presence.Answers(time.GetUtcNow(), database.AppendFailure is null ? null : $"{database.Description} takes no records: {full.Message}");
+                {
+                    var isServed = database.AppendFailure is null && await IsServedAsync(cancellationToken);
+                    presence.Answers(time.GetUtcNow(), isServed ? null : $"{database.Description} takes no records: {full.Message}");
+                }
                 else if (failure is not null)
                 {
                     database.Lost();
@@ -84,6 +90,30 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
         {
             if (connection is not null) await connection.DisposeAsync();
             return (null, failure);
+        }
+    }
+
+    /// <summary>Whether the pool still has a connection to work on. One that is busy comes back soon.</summary>
+    private async Task<bool> IsServedAsync(CancellationToken cancellationToken)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return await database.RunAsync("look for a connection", repeatable: true, static async (connection, cancelled) =>
+                {
+                    await using var command = new NpgsqlCommand("select true", connection);
+                    return (bool)(await command.ExecuteScalarAsync(cancelled))!;
+                }, cancellationToken);
+            }
+            catch (LedgerUnavailableException) when (attempt < PoolLooksMax)
+            {
+                await Task.Delay(Beat, time, cancellationToken);
+            }
+            catch (LedgerUnavailableException)
+            {
+                return false;
+            }
         }
     }
 

@@ -118,11 +118,22 @@ public sealed class PostgresNetworkTests
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
-        network.FallSilent();
+        // Whoever is the first waits until it is noticed. The quickest of a few silences counts: a loaded machine adds to some.
+        const double NoticedSeconds = 4;
         var clock = Stopwatch.StartNew();
-        var refused = await agent.UnmountAsync("a", "c");
-        Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 8);
+        for (var silence = 1; ; silence++)
+        {
+            network.FallSilent();
+            clock.Restart();
+            var refused = await agent.UnmountAsync("a", "c");
+            var seconds = clock.Elapsed.TotalSeconds;
+            Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
+            if (seconds < NoticedSeconds) break;
+            Assert.True(silence < 3, $"{seconds} s until the silence was noticed");
+            network.Speak();
+            await agent.UntilReadyAsync();
+            Assert.Equal(200, (await agent.MountAsync("a", "c")).Status);
+        }
         // From now on it is known. The quickest of a few: what the agent takes, not what a loaded machine adds.
         var quickest = double.MaxValue;
         for (var i = 0; i < 5; i++)

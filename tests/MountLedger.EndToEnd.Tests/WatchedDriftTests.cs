@@ -216,7 +216,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         // The machine may have stood still in the midst of one of them, which then has lasted.
         var told = 0;
         foreach (var path in passing) told += (await host.EventsAsync(path)).Length > 0 ? 1 : 0;
-        Assert.InRange(told, 0, passing.Length - 2);
+        Assert.InRange(told, 0, 1);
     }
 
     [RootFact]

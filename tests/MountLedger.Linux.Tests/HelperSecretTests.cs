@@ -48,13 +48,6 @@ public sealed class HelperSecretTests : KernelTest
         return error;
     }
 
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(System.Net.IPAddress.Loopback, 0);
-        listener.Start();
-        return ((System.Net.IPEndPoint)listener.LocalEndpoint).Port;
-    }
-
     [RootTheory]
     // mount.cifs reads a descriptor, as mount.cifs(8) says; sshfs its input; the others a file.
     [InlineData("cifs", "//server/share", "password", "cat <&$PASSWD_FD", "username=bob,OPTIONS", "PASSWD_FD=0")]

@@ -1,5 +1,7 @@
 using System.Collections.Immutable;
 using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
 using MountLedger.Tests;
 
 namespace MountLedger.Linux.Tests;
@@ -80,7 +82,15 @@ public abstract class KernelTest : IDisposable
         return path;
     }
 
-    protected static string Run(string program, params string[] arguments)
+    /// <summary>A port of loopback where nobody listened a moment ago.</summary>
+    internal static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    internal static string Run(string program, params string[] arguments)
     {
         var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
         using var process = Process.Start(start)!;

@@ -42,7 +42,8 @@ public static partial class KillPointSetting
             {
                 return; // Another process was first.
             }
-            _ = Kill(Environment.ProcessId, SIGSTOP);
+            // To this thread: a signal to the process may find another one first, and this one would go on for a while.
+            _ = Raise(SIGSTOP);
         }
     }
 
@@ -58,7 +59,7 @@ public static partial class KillPointSetting
         }
     }
 
-    [LibraryImport("libc", EntryPoint = "kill")]
-    private static partial int Kill(int pid, int signal);
+    [LibraryImport("libc", EntryPoint = "raise")]
+    private static partial int Raise(int signal);
 }
 #endif

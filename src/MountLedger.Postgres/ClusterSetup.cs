@@ -27,6 +27,8 @@ public static class ClusterSetup
     /// <summary>Asks the server in a directory which data directory it serves. Does not throw when nobody answers; takes two seconds at most.</summary>
     public static async Task<ClusterAnswer> AskAsync(string socketDirectory, CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
+        cancellationToken = shield.Token;
         try
         {
             await using var connection = await ConnectAsync(socketDirectory, cancellationToken);
@@ -47,6 +49,8 @@ public static class ClusterSetup
     /// <exception cref="LedgerUnavailableException">The server went away.</exception>
     public static async Task EnsureLedgerAsync(string socketDirectory, CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
+        cancellationToken = shield.Token;
         try
         {
             await using var connection = await ConnectAsync(socketDirectory, cancellationToken);

@@ -90,7 +90,7 @@ public sealed class LedgerDatabase : IAsyncDisposable
         await DataSource.DisposeAsync();
     }
 
-    /// <summary>A connection outside the pool, for what has session state: LISTEN, session locks, long work.</summary>
+    /// <summary>A connection outside the pool, for what has session state: LISTEN, session locks, long work. The token is one of a <see cref="CancellationShield"/>.</summary>
     internal async Task<NpgsqlConnection> OpenDedicatedAsync(int commandTimeoutSeconds, CancellationToken cancellationToken)
     {
         var settings = new NpgsqlConnectionStringBuilder(connectionString)
@@ -122,15 +122,16 @@ public sealed class LedgerDatabase : IAsyncDisposable
     internal async ValueTask<T> RunAsync<T>(
         string what, bool repeatable, Func<NpgsqlConnection, CancellationToken, ValueTask<T>> work, CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
         for (var attempt = 1; ; attempt++)
         {
             var connected = false;
             try
             {
-                await using var connection = await DataSource.OpenConnectionAsync(cancellationToken);
+                await using var connection = await DataSource.OpenConnectionAsync(shield.Token);
                 connected = true;
-                await Doubts.SettleAsync(connection, cancellationToken);
-                var result = await work(connection, cancellationToken);
+                await Doubts.SettleAsync(connection, shield.Token);
+                var result = await work(connection, shield.Token);
                 Answered();
                 return result;
             }

@@ -37,13 +37,14 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
     /// <summary>Asks until it is cancelled.</summary>
     public async Task RunAsync(CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
         NpgsqlConnection? connection = null;
         try
         {
             while (true)
             {
                 var answers = database.Answers;
-                var attempt = AskAsync(connection, cancellationToken);
+                var attempt = AskAsync(connection, shield.Token);
                 for (var beat = 0; !attempt.IsCompleted && (beat < BeatsMax || database.Answers != answers); beat++)
                 {
                     if (database.Answers != answers) (answers, beat) = (database.Answers, 0);

@@ -39,6 +39,8 @@ public sealed class Migrator
     /// <exception cref="LedgerUnavailableException">The database cannot be reached, or another migration does not end.</exception>
     public async Task<IReadOnlyList<Migration>> MigrateAsync(CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
+        cancellationToken = shield.Token;
         try
         {
             await using var connection = await database.OpenDedicatedAsync(MigrationMaxSeconds, cancellationToken);

@@ -19,6 +19,8 @@ public sealed class ProjectionRebuild(LedgerDatabase database)
     /// <exception cref="LedgerUnavailableException">The host that was being rebuilt has its old rows; run it again.</exception>
     public async Task<RebuildResult> RunAsync(string? host, CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
+        cancellationToken = shield.Token;
         try
         {
             await using var connection = await database.OpenDedicatedAsync(HostMaxSeconds, cancellationToken);

@@ -32,12 +32,13 @@ public sealed class WakeUps(LedgerDatabase database)
     /// </summary>
     public async IAsyncEnumerable<WakeUp> ListenAsync(string host, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        using var shield = new CancellationShield(cancellationToken);
         var delay = RetryDelayMin;
         while (true)
         {
             var pending = new HashSet<string>(StringComparer.Ordinal);
             var overflow = false;
-            var connection = await ConnectAsync(host, cancellationToken);
+            var connection = await ConnectAsync(host, shield.Token);
             if (connection is not null)
             {
                 await using (connection)
@@ -50,7 +51,7 @@ public sealed class WakeUps(LedgerDatabase database)
                         else overflow = true;
                     };
                     yield return new WakeUp(null);
-                    while (await WaitAsync(connection, cancellationToken))
+                    while (await WaitAsync(connection, shield.Token))
                     {
                         var arrived = pending.ToArray();
                         var missed = overflow;
@@ -61,7 +62,7 @@ public sealed class WakeUps(LedgerDatabase database)
                     }
                 }
             }
-            await Task.Delay(delay, cancellationToken);
+            await Task.Delay(delay, shield.Token);
             delay = delay * 2 < RetryDelayMax ? delay * 2 : RetryDelayMax;
         }
     }

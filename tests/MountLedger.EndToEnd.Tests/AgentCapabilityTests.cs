@@ -117,7 +117,8 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
         Assert.InRange(clock.ElapsedMilliseconds, 0, 20_000);
 
         Shell.Run("kill", "-CONT", $"{launcher}");
-        Assert.Equal("mounted", (await agent.MountAsync("c", "c")).Outcome);
+        // It fails at once until the launcher has answered what it was asked before: a moment.
+        await agent.UntilAsync(async () => (await agent.MountAsync("c", "c")).Outcome == "mounted", "the launcher starts workers again", secondsMax: 5);
         // What it started too late for anybody is of use to nobody, and ends.
         await agent.UntilAsync(() => Task.FromResult(agent.Workers().Count == 1), "one worker is left");
 

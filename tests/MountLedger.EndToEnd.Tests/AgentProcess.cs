@@ -121,8 +121,6 @@ public sealed class AgentProcess : IAsyncDisposable
         foreach (var argument in (string[])["-c", "exec \"$@\" >>\"$0\" 2>&1 </dev/null", LogFile, .. RunBy, .. Wrapper, Path.Combine(AppContext.BaseDirectory, "mountledgerd"),
             .. arguments.Length > 0 ? arguments : Flags])
             start.ArgumentList.Add(argument);
-        // A runtime that is killed leaves its socket for diagnostics in /tmp.
-        start.Environment["DOTNET_EnableDiagnostics_IPC"] = "0";
         foreach (var (name, value) in _environment) start.Environment[name] = value;
         _process?.Dispose();
         _process = Process.Start(start)!;

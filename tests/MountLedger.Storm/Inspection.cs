@@ -11,6 +11,7 @@ namespace MountLedger.Storm;
 /// <param name="vandalised">Where somebody unmounts by hand: it takes a moment until that is noticed and repaired.</param>
 internal sealed class Inspection(StormAgent agent, Tally tally, string vandalised)
 {
+    private const int LooksMax = 5;
     private static readonly TimeSpan RestMax = TimeSpan.FromSeconds(90);
 
     private readonly Dictionary<string, HistoryCheck> _histories = new(StringComparer.Ordinal);
@@ -53,15 +54,14 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
     /// <summary>All invariants; the clients are at rest.</summary>
     public async Task CheckAsync(IEnumerable<StormClient> clients, bool whole)
     {
-        await ReadHistoryAsync();
+        var states = await ReadAsync();
         if (whole) await CountEventsAsync();
-        var states = (await StatesAsync()).ToDictionary(state => state.Mountpoint, StringComparer.Ordinal);
         var mounts = MountInfoReader.Read(out _).Select(entry => entry.Mount).Where(mount => MountPath.IsBelow(mount.Path, agent.Root)).ToLookup(mount => mount.Path);
 
         foreach (var state in states.Values)
         {
             if (_histories.GetValueOrDefault(state.Mountpoint) is not { } history || history.Version != state.Version)
-                tally.Violated($"{state.Mountpoint}: its row has version {state.Version}, its events another");
+                tally.Violated($"{state.Mountpoint}: its row has version {state.Version}, its events {_histories.GetValueOrDefault(state.Mountpoint)?.Version}");
             else if (history.Operation is { } open)
                 tally.Violated($"{state.Mountpoint}: {open} has no outcome in the history");
             else if (!history.Attachments.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => (pair.Key, pair.Value)).SequenceEqual(
@@ -79,6 +79,22 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
         }
         foreach (var path in mounts.Select(group => group.Key).Where(path => !states.ContainsKey(path))) tally.Violated($"{path}: a mount where the ledger wants none");
         foreach (var client in clients) CheckBeliefs(client, states);
+    }
+
+    /// <summary>
+    /// History and rows, as they belong together. Whoever waits for what is below it tries again now and then, and each try is an event, which may come between the
+    /// two looks: then both are read again.
+    /// </summary>
+    private async Task<Dictionary<string, MountState>> ReadAsync()
+    {
+        for (var look = 1; ; look++)
+        {
+            await ReadHistoryAsync();
+            var states = (await StatesAsync()).ToDictionary(state => state.Mountpoint, StringComparer.Ordinal);
+            if (look == LooksMax || !states.Values.Any(state =>
+                state.Version != _histories.GetValueOrDefault(state.Mountpoint)?.Version && WaitsForBelow(state, states.Values)))
+                return states;
+        }
     }
 
     /// <summary>Nobody needs it, and what is mounted below it is needed: by rule 14 it stays until that has gone.</summary>
@@ -154,7 +170,8 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
         while (await row.ReadAsync())
         {
             var (stream, version, count, head) = (row.GetString(0), row.GetInt64(1), row.GetInt64(2), row.GetString(3));
-            if (count != version || _histories.GetValueOrDefault(stream) is not { } history || history.Version != version || history.Head != head)
+            // What has come since it was read is read with the next look.
+            if (count != version || _histories.GetValueOrDefault(stream) is not { } history || history.Version > version || (history.Version == version && history.Head != head))
                 tally.Violated($"{stream}: version {version}, {count} events, head {head[..8]}; read before: {_histories.GetValueOrDefault(stream)?.Version}");
         }
     }

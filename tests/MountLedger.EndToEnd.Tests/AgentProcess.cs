@@ -224,10 +224,12 @@ public sealed class AgentProcess : IAsyncDisposable
         .. from directory in Directory.GetDirectories("/proc")
            where char.IsAsciiDigit(Path.GetFileName(directory)[0])
            let pid = int.Parse(Path.GetFileName(directory), CultureInfo.InvariantCulture)
-           let command = CommandOf(pid)
-           where command.Length > 2 && command[1] == name && command.Contains(Root, StringComparer.Ordinal)
+           where IsCalled(pid, name)
            select pid,
     ];
+
+    private bool IsCalled(int pid, string name) =>
+        CommandOf(pid) is { Length: > 2 } command && command[1] == name && command.Contains(Root, StringComparer.Ordinal);
 
     /// <summary>How many descriptors the agent and its workers have open.</summary>
     public int OpenDescriptors() => Workers().Append(Pid).Sum(pid => Directory.GetFileSystemEntries($"/proc/{pid}/fd").Length);
@@ -304,8 +306,8 @@ public sealed class AgentProcess : IAsyncDisposable
 
     private void KillWorkersSeen()
     {
-        // A process id may have been given to somebody else meanwhile.
-        foreach (var pid in _workersSeen.Where(pid => CommandOf(pid).Contains(Root, StringComparer.Ordinal))) KillQuietly(pid);
+        // A process id may have been given to somebody else meanwhile, in a long storm also to this agent's own launcher.
+        foreach (var pid in _workersSeen.Where(pid => IsCalled(pid, "worker"))) KillQuietly(pid);
     }
 
     private static void KillQuietly(int pid)

@@ -64,6 +64,8 @@ internal static class GrowthMeasures
         var present = 0;
         var rows = Growth(context, "attachments on one mountpoint", context.Options.Smoke ? [1, 20] : [1, 100, 1_000, 10_000], caller, size =>
         {
+            // A pair's own is one more, at the last size the last one that a mountpoint can have.
+            size = Math.Min(size, MountDecider.AttachmentsMax - 1);
             // Many at once: they share commits.
             Parallel.For(present, size, new ParallelOptions { MaxDegreeOfParallelism = 16 }, () => new Caller(agent), (number, _, own) =>
             {

@@ -27,9 +27,10 @@ if (await Task.WhenAny(run, stop.Task) == stop.Task)
     return stop.Task.Result switch { PosixSignal.SIGHUP => 128 + 1, PosixSignal.SIGINT => 128 + 2, _ => 128 + 15 };
 }
 var holds = await run;
-await workplace.DisposeAsync();
+// Before the end, which may fail: what was measured is not lost with it.
 report.Print(Console.Out);
 if (options.JsonFile is { } file) await File.WriteAllTextAsync(file, report.ToJson());
+await workplace.DisposeAsync();
 return holds && !report.HasFailures ? 0 : 1;
 
 void Stop(PosixSignalContext context)

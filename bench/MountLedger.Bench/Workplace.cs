@@ -70,21 +70,21 @@ internal sealed class Workplace : IAsyncDisposable
         // What is mounted is only in this process's namespace; another one removes the directories below without entering it.
         Programs.Run("umount", "--recursive", "--lazy", "--quiet", Path);
         var waited = Stopwatch.StartNew();
-        while (true)
+        for (var isFirst = true; ; isFirst = false)
         {
+            // A measure that failed or was stopped in the middle has left its mounts, or mounts something even now.
+            foreach (var line in File.ReadLines("/proc/self/mountinfo"))
+            {
+                var mounted = line.Split(' ')[4];
+                if (mounted.StartsWith(Path + "/", StringComparison.Ordinal)) Kernel.Unmount(mounted);
+            }
             try
             {
                 Directory.Delete(Path, recursive: true);
                 break;
             }
-            catch (IOException) when (waited.Elapsed < DirectoryGoneMax)
+            catch (IOException) when (isFirst || waited.Elapsed < DirectoryGoneMax)
             {
-                // A measure that was stopped in the middle may have mounted or written something since.
-                foreach (var line in File.ReadLines("/proc/self/mountinfo"))
-                {
-                    var mounted = line.Split(' ')[4];
-                    if (mounted.StartsWith(Path + "/", StringComparison.Ordinal)) Kernel.Unmount(mounted);
-                }
                 await Task.Delay(50);
             }
         }

@@ -67,8 +67,6 @@ internal sealed class Workplace : IAsyncDisposable
         lock (gate) isEnding = true;
         foreach (var ending in Enumerable.Reverse(endings)) await ending();
         await EndProcessesAsync();
-        // What is mounted is only in this process's namespace; another one removes the directories below without entering it.
-        Programs.Run("umount", "--recursive", "--lazy", "--quiet", Path);
         var waited = Stopwatch.StartNew();
         for (var isFirst = true; ; isFirst = false)
         {

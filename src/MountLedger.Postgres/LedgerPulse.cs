@@ -54,13 +54,7 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
                 if (!attempt.IsCompleted) presence.Gone($"{database.Description} is unavailable: it does not answer");
                 var (next, failure) = await attempt;
                 connection = next;
-                // A server that takes no further connection serves those that it has.
-                if (failure is PostgresException { SqlState: PostgresErrorCodes.TooManyConnections } full)
-                {
-                    var isServed = database.AppendFailure is null && await IsServedAsync(cancellationToken);
-                    presence.Answers(time.GetUtcNow(), isServed ? null : $"{database.Description} takes no records: {full.Message}");
-                }
-                else if (failure is not null)
+                if (failure is not null)
                 {
                     database.Lost();
                     presence.Gone($"{database.Description} is unavailable: {failure.Message}");
@@ -79,7 +73,17 @@ public sealed class LedgerPulse(LedgerDatabase database, LedgerPresence presence
     {
         try
         {
-            connection ??= await database.OpenDedicatedAsync(CommandTimeoutSeconds, cancellationToken);
+            try
+            {
+                connection ??= await database.OpenDedicatedAsync(CommandTimeoutSeconds, cancellationToken);
+            }
+            catch (PostgresException full) when (full.SqlState == PostgresErrorCodes.TooManyConnections)
+            {
+                // A server that takes no further connection serves those that it has.
+                var isServed = database.AppendFailure is null && await IsServedAsync(cancellationToken);
+                presence.Answers(time.GetUtcNow(), isServed ? null : $"{database.Description} takes no records: {full.Message}");
+                return (null, null);
+            }
             await using var command = new NpgsqlCommand("select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean", connection);
             var isReadOnly = (bool)(await command.ExecuteScalarAsync(cancellationToken))!;
             presence.Answers(time.GetUtcNow(), await UnwritableAsync(connection, isReadOnly, cancellationToken));

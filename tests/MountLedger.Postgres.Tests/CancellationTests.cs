@@ -33,7 +33,7 @@ public sealed class CancellationTests : IDisposable
     [InlineData("lease")]
     public async Task Called_off_while_it_connects(string what)
     {
-        await using var database = LedgerDatabase.Open($"Host=127.0.0.1;Port={((IPEndPoint)deaf.LocalEndPoint!).Port};Username=nobody;Database=nothing;Timeout=60");
+        await using var database = OpenDeaf();
         using var source = new CancellationTokenSource();
         Task call = what switch
         {
@@ -53,7 +53,7 @@ public sealed class CancellationTests : IDisposable
     [Fact]
     public async Task Pulse_that_is_called_off_while_it_connects()
     {
-        await using var database = LedgerDatabase.Open($"Host=127.0.0.1;Port={((IPEndPoint)deaf.LocalEndPoint!).Port};Username=nobody;Database=nothing;Timeout=60");
+        await using var database = OpenDeaf();
         using var source = new CancellationTokenSource();
         var pulse = new LedgerPulse(database, new LedgerPresence(), TimeProvider.System).RunAsync(source.Token);
         await Task.Delay(200);
@@ -92,6 +92,8 @@ public sealed class CancellationTests : IDisposable
     {
         await foreach (var wakeUp in new WakeUps(database).ListenAsync("host", cancellationToken)) Assert.Fail($"{wakeUp}");
     }
+
+    private LedgerDatabase OpenDeaf() => LedgerDatabase.Open($"Host=127.0.0.1;Port={((IPEndPoint)deaf.LocalEndPoint!).Port};Username=nobody;Database=nothing;Timeout=60");
 
     private void Queue()
     {

@@ -98,7 +98,7 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
         await using var agent = await suite.StartAsync();
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
         var launcher = agent.Launcher()!.Value;
-        Shell.Run("kill", "-STOP", $"{launcher}");
+        RootSignal.Send(launcher, "STOP");
 
         // What there is goes on working.
         Assert.Equal("mounted", (await agent.MountAsync("b", "c")).Outcome);
@@ -116,20 +116,20 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
         Assert.Contains($"kill -CONT {launcher}", answer.Text, StringComparison.Ordinal);
         Assert.InRange(clock.ElapsedMilliseconds, 0, 20_000);
 
-        Shell.Run("kill", "-CONT", $"{launcher}");
+        RootSignal.Send(launcher, "CONT");
         // It fails at once until the launcher has answered what it was asked before: a moment.
         await agent.UntilAsync(async () => (await agent.MountAsync("c", "c")).Outcome == "mounted", "the launcher starts workers again", secondsMax: 5);
         // What it started too late for anybody is of use to nobody, and ends.
         await agent.UntilAsync(() => Task.FromResult(agent.Workers().Count == 1), "one worker is left");
 
-        Shell.Run("kill", "-STOP", $"{launcher}");
+        RootSignal.Send(launcher, "STOP");
         await agent.KillWithWorkersAsync();
         // The kernel lets a stopped process go on whose parent has died (orphaned process group): it sees the end of its channel.
         await agent.UntilAsync(() => Task.FromResult(agent.Launcher() is null), "the stopped launcher ends with its agent");
         await agent.StartAgainAsync();
         Assert.Equal("unmounted", (await agent.UnmountAsync("a", "c")).Outcome);
 
-        Shell.Run("kill", "-STOP", $"{agent.Launcher()}");
+        RootSignal.Send(agent.Launcher()!.Value, "STOP");
         clock.Restart();
         Assert.Equal(0, await agent.TerminateAsync());
         Assert.InRange(clock.ElapsedMilliseconds, 0, 15_000);
@@ -142,7 +142,7 @@ public sealed class AgentCapabilityTests(AgentSuite suite)
         await using var agent = await suite.StartAsync();
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
         var mount = Assert.Single(agent.Mounts()).MountId;
-        Shell.Run("kill", "-KILL", $"{agent.Launcher()}");
+        RootSignal.Send(agent.Launcher()!.Value, "KILL");
         Assert.Equal(1, await agent.ExitCodeAsync());
         Assert.Contains("the launcher", agent.Log, StringComparison.Ordinal);
         Assert.Equal(mount, Assert.Single(agent.Mounts()).MountId);

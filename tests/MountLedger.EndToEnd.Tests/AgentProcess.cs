@@ -193,7 +193,7 @@ public sealed class AgentProcess : IAsyncDisposable
     public async Task<int> TerminateAsync()
     {
         NoteWorkers();
-        Shell.Run("/bin/sh", "-c", $"kill -TERM {Pid}");
+        RootSignal.Send(Pid, "TERM");
         return await ExitCodeAsync();
     }
 

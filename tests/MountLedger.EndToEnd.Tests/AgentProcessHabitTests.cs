@@ -45,7 +45,7 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
         });
         Assert.Equal(200, (await agent.MountAsync("a", "c")).Status);
         var worker = Assert.Single(agent.Workers());
-        Shell.Run("kill", "-STOP", $"{worker}");
+        RootSignal.Send(worker, "STOP");
         var unmounting = agent.UnmountAsync("a", "c");
         // An operation that has begun is one that is waited for.
         await agent.UntilAsync(async () => await agent.CountAsync("select count(*) from mountledger.mt_events where type = 'unmount_started'") == 1, "it has begun");
@@ -61,7 +61,7 @@ public sealed class AgentProcessHabitTests(AgentSuite suite)
     public async Task A_hang_up_stops_it_cleanly_too()
     {
         await using var agent = await suite.StartAsync();
-        Shell.Run("kill", "-HUP", $"{agent.Pid}");
+        RootSignal.Send(agent.Pid, "HUP");
         Assert.Equal(0, await agent.ExitCodeAsync());
         await agent.UntilAsync(() => Task.FromResult(agent.Workers().Count == 0), "its worker has ended");
     }

@@ -161,7 +161,7 @@ public sealed class DoctorTests(AgentSuite suite)
     public async Task A_worker_that_does_not_answer_is_a_shortfall_and_the_next_one_does()
     {
         await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_OPERATION_SECONDS"] = "3");
-        Shell.Run("kill", "-STOP", agent.Workers()[0].ToString(CultureInfo.InvariantCulture));
+        RootSignal.Send(agent.Workers()[0], "STOP");
         await FoundAsync(agent, "worker", "answer");
         await GoneAsync(agent, "worker", "answer", last: false);
         // A machine that stands still for that long costs another one.
@@ -204,7 +204,7 @@ public sealed class DoctorTests(AgentSuite suite)
     {
         await using var agent = await suite.StartAsync();
         Assert.Equal(DoctorLevel.Ok, Finding((await DoctorAsync(agent)).View, "permissions", "agent").Level);
-        Shell.Run("kill", "-STOP", agent.Launcher()!.Value.ToString(CultureInfo.InvariantCulture));
+        RootSignal.Send(agent.Launcher()!.Value, "STOP");
         await MendedAsync(agent, "launcher", "answer");
     }
 

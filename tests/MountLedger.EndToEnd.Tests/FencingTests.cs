@@ -50,7 +50,7 @@ public sealed class FencingTests(AgentSuite suite)
         var workers = old.Workers();
         Assert.NotEmpty(workers);
 
-        Signal(old, "STOP");
+        RootSignal.Send(old.Pid, "STOP");
         // Commands that reach its socket while it is stopped.
         var queued = Enumerable.Range(0, 4).Select(number => old.MountAsync($"queued{number}", "c")).Append(old.UnmountAsync("held", "c")).ToArray();
         await Task.Delay(TimeSpan.FromSeconds(4));
@@ -62,7 +62,7 @@ public sealed class FencingTests(AgentSuite suite)
         slow.LetGo();
         await Task.Delay(500);
 
-        Signal(old, "CONT");
+        RootSignal.Send(old.Pid, "CONT");
         foreach (var answer in await Task.WhenAll(queued)) Assert.True(answer.Status == 503, $"{answer}\n{old.Log}");
         await old.UntilAsync(
             async () => await old.ReadyAsync() is { Status: 503, Text: var text } && text.Contains(successor, StringComparison.Ordinal), "it names who serves the host");
@@ -102,8 +102,6 @@ public sealed class FencingTests(AgentSuite suite)
     private static async Task<string> AgentIdAsync(AgentProcess agent) =>
         (await agent.GetAsync("/v1/hosts")).Json.GetProperty("items").EnumerateArray().Single(host => host.GetProperty("own").GetBoolean())
             .GetProperty("agent").GetProperty("id").GetString()!;
-
-    private static void Signal(AgentProcess agent, string signal) => Shell.Run("/bin/sh", "-c", $"kill -{signal} {agent.Pid}");
 
     private static bool IsAlive(int pid)
     {

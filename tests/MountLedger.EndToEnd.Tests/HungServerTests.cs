@@ -35,15 +35,13 @@ public sealed class HungServerTests(AgentSuite suite)
 
         public string Path { get; }
 
-        public void Stop() => Signal(pid, "STOP");
+        public void Stop() => RootSignal.Send(pid, "STOP");
 
-        public void Continue() => Signal(pid, "CONT");
+        public void Continue() => RootSignal.Send(pid, "CONT");
 
         /// <summary>Lets it answer, so that the agent's own disposal can unmount what is above it, and then it, which ends it.</summary>
         public void Dispose() => Continue();
     }
-
-    private static void Signal(int pid, string signal) => Process.Start("/bin/sh", ["-c", $"kill -{signal} {pid} 2>/dev/null"]).WaitForExit();
 
     private static int[] ProcessesGiven(string argument) =>
     [

@@ -57,7 +57,7 @@ public sealed class MortalPostgres : IAsyncDisposable
     /// <summary>SIGKILL of all its processes, as when the machine loses power.</summary>
     public void Kill()
     {
-        foreach (var pid in Processes()) Signal(pid, "KILL");
+        foreach (var pid in Processes()) RootSignal.Send(pid, "KILL");
         var clock = Stopwatch.StartNew();
         while (Processes().Count > 0)
         {
@@ -69,12 +69,12 @@ public sealed class MortalPostgres : IAsyncDisposable
     /// <summary>Nothing of it answers until <see cref="Continue"/>; its sockets stay.</summary>
     public void Freeze()
     {
-        foreach (var pid in Processes()) Signal(pid, "STOP");
+        foreach (var pid in Processes()) RootSignal.Send(pid, "STOP");
     }
 
     public void Continue()
     {
-        foreach (var pid in Processes()) Signal(pid, "CONT");
+        foreach (var pid in Processes()) RootSignal.Send(pid, "CONT");
     }
 
     /// <summary>Takes all that is left of its disk. Disposal of the result gives it back.</summary>
@@ -124,8 +124,6 @@ public sealed class MortalPostgres : IAsyncDisposable
         }
         return found;
     }
-
-    private static void Signal(int pid, string signal) => Shell.Run("/bin/sh", "-c", $"kill -{signal} {pid} 2>/dev/null; true");
 
     private sealed class Ballast(string file) : IDisposable
     {

@@ -211,7 +211,7 @@ public sealed partial class SecretSearchTests(AgentSuite suite) : IDisposable
     private static void EndTrace(Process strace)
     {
         // It lets go of what it traces only when it is asked to end.
-        Shell.Run("/bin/sh", "-c", $"kill -TERM {strace.Id}");
+        RootSignal.Send(strace.Id, "TERM");
         Assert.True(strace.WaitForExit(20_000), "strace does not end");
     }
 

@@ -22,8 +22,8 @@ public sealed class StaleServerTests(AgentSuite suite)
     private static void Signal(AgentProcess agent, string signal, string source = "source")
     {
         var pid = Shell.Run("pgrep", "-f", $"bindfs.*{agent.Below(source)}").Trim();
-        Assert.True(int.TryParse(pid, CultureInfo.InvariantCulture, out _), $"one server, not '{pid}'");
-        Shell.Run("kill", $"-{signal}", pid);
+        Assert.True(int.TryParse(pid, CultureInfo.InvariantCulture, out var server), $"one server, not '{pid}'");
+        RootSignal.Send(server, signal);
         // Its connection ends with the process, a moment after the signal.
         if (signal is "KILL" or "TERM") Assert.True(SpinWait.SpinUntil(() => HasEnded(pid), TimeSpan.FromSeconds(10)), "the server ends");
     }

@@ -47,7 +47,7 @@ public sealed class StuckFilesystem : IDisposable
     /// <summary>SIGKILL to every server of this source.</summary>
     public static void Kill(string source)
     {
-        foreach (var pid in ProcessesGiven(source)) Process.Start("/bin/sh", ["-c", $"kill -KILL {pid} 2>/dev/null"]).WaitForExit();
+        foreach (var pid in ProcessesGiven(source)) RootSignal.Send(pid, "KILL");
     }
 
     /// <summary>The processes that have this word among their arguments.</summary>

@@ -141,7 +141,7 @@ public sealed class BusyTests : KernelTest
         using var holder = new Holder("cwd", point);
         using var open = new Holder("open", point + "/file");
         using var mapped = new Holder("mapped", point + "/mapped");
-        Run("kill", "-STOP", $"{server}");
+        RootSignal.Send(server, "STOP");
         try
         {
             var clock = Stopwatch.StartNew();
@@ -154,7 +154,7 @@ public sealed class BusyTests : KernelTest
         }
         finally
         {
-            Run("kill", "-CONT", $"{server}");
+            RootSignal.Send(server, "CONT");
             Run("umount", "--lazy", point);
         }
     }

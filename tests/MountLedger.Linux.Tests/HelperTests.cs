@@ -318,8 +318,8 @@ public sealed class HelperTests : KernelTest
         Assert.Null(await ProbeAsync("local"));
         var daemons = ProcessesGiven(Path.Combine(Base, "run", "staging") + "/").Where(pid => CommandOf($"/proc/{pid}").StartsWith("/usr/bin/bindfs", StringComparison.Ordinal)).Order().ToArray();
         Assert.Equal(3, daemons.Length);
-        Run("kill", "-KILL", daemons[0].ToString(CultureInfo.InvariantCulture));
-        Run("kill", "-STOP", daemons[1].ToString(CultureInfo.InvariantCulture));
+        RootSignal.Send(daemons[0], "KILL");
+        RootSignal.Send(daemons[1], "STOP");
         try
         {
             Until(() => ProbeAsync("dead").Result == "ENOTCONN", "the dead one is told");
@@ -333,7 +333,7 @@ public sealed class HelperTests : KernelTest
         }
         finally
         {
-            Run("kill", "-CONT", daemons[1].ToString(CultureInfo.InvariantCulture));
+            RootSignal.Send(daemons[1], "CONT");
         }
         Until(() => ProbeAsync("hung").Result is null, "it answers again");
     }

@@ -299,7 +299,7 @@ public sealed class OlderKernelTests : KernelTest, IAsyncLifetime
         var spec = Tmpfs("size=4M");
         var attached = await MountedAsync(Point("again"), spec);
         var unfinished = await PreparedAsync(Point("never"), spec);
-        Run("kill", "-KILL", host.WorkerPid!.Value.ToString(CultureInfo.InvariantCulture));
+        RootSignal.Send(host.WorkerPid!.Value, "KILL");
         await host.DisposeAsync();
         await StartAsync(missing);
         Assert.IsNotType<AttachResult.Attached>(await host.AttachAsync(unfinished, CancellationToken.None));

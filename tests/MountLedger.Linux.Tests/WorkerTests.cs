@@ -22,8 +22,6 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
 
     private WorkerMountHost Host(TimeSpan deadline) => new(Options with { OperationDeadline = deadline });
 
-    private static void Signal(int pid, string name) => Run("kill", "-" + name, pid.ToString(CultureInfo.InvariantCulture));
-
     private static async Task<PreparedMount> PrepareAsync(WorkerMountHost on, string mountpoint) =>
         Assert.IsType<PrepareResult.Ready>(await on.PrepareAsync(mountpoint, Tmpfs(), CancellationToken.None)).Mount;
 
@@ -75,11 +73,11 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
     {
         var prepared = await PrepareAsync(host, Point("k"));
         var pid = host.WorkerPid!.Value;
-        Signal(pid, "STOP");
+        RootSignal.Send(pid, "STOP");
         var attach = host.AttachAsync(prepared, CancellationToken.None);
         var observe = host.ObserveAsync(Point("k"), null, CancellationToken.None);
         var prepare = host.PrepareAsync(Point("k2"), Tmpfs(), CancellationToken.None);
-        Signal(pid, "KILL");
+        RootSignal.Send(pid, "KILL");
         Assert.IsType<AttachResult.Unknown>(await attach);
         Assert.Empty((await observe).Mounts);
         var failed = Assert.IsType<PrepareResult.Failed>(await prepare);
@@ -93,7 +91,7 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
     public async Task Prepared_mount_of_a_dead_worker_is_for_the_settling_to_look_at()
     {
         var prepared = await PrepareAsync(host, Point("k"));
-        Signal(host.WorkerPid!.Value, "KILL");
+        RootSignal.Send(host.WorkerPid!.Value, "KILL");
         await WaitFor(() => host.WorkerPid is null);
         Assert.IsType<AttachResult.Unknown>(await host.AttachAsync(prepared, CancellationToken.None));
         Assert.Empty((await host.ObserveAsync(prepared.Mountpoint, null, CancellationToken.None)).Mounts);
@@ -105,7 +103,7 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
         await using var hasty = Host(TimeSpan.FromSeconds(5));
         var prepared = await PrepareAsync(hasty, Point("f"));
         var pid = hasty.WorkerPid!.Value;
-        Signal(pid, "STOP");
+        RootSignal.Send(pid, "STOP");
         var clock = Stopwatch.StartNew();
         var attach = hasty.AttachAsync(prepared, CancellationToken.None);
         var prepare = hasty.PrepareAsync(Point("f2"), Tmpfs(), CancellationToken.None);
@@ -127,7 +125,7 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
         var pid = host.WorkerPid!.Value;
         await host.QuiesceAsync(Point("q"), CancellationToken.None);
         Assert.Equal(pid, host.WorkerPid);
-        Signal(pid, "STOP");
+        RootSignal.Send(pid, "STOP");
         var attach = host.AttachAsync(prepared, CancellationToken.None);
         await host.QuiesceAsync(Point("elsewhere"), CancellationToken.None);
         Assert.True(Directory.Exists($"/proc/{pid}"));
@@ -172,8 +170,8 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
     public async Task Worker_ends_with_its_agent_and_not_by_a_polite_signal()
     {
         var pid = host.WorkerPid!.Value;
-        Signal(pid, "TERM");
-        Signal(pid, "INT");
+        RootSignal.Send(pid, "TERM");
+        RootSignal.Send(pid, "INT");
         await PrepareAsync(host, Point("t"));
         Assert.Equal(pid, host.WorkerPid);
         await host.DisposeAsync();

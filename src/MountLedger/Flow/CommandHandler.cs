@@ -173,9 +173,13 @@ public sealed class CommandHandler(
         var state = await journal.StateAsync(mountpoint, fresh: false, CancellationToken.None);
         var context = Context(state);
         var decision = MountDecider.Decide(command, state, context);
-        if (command is MountCommand.Mount mount && NeedsLook(decision, state))
+        var (start, prepared, occupied) = decision is Decision.Accept { Events: { IsEmpty: false } asIfFree }
+            ? await BeginAsync(command, state, asIfFree)
+            : Beginning.None;
+        // Whoever prepares a mount sees what is at the path; only without that a look of its own is needed.
+        if (command is MountCommand.Mount mount && start is null && NeedsLook(decision, state))
         {
-            var seen = await host.ObserveAsync(mountpoint, mount.Spec, CancellationToken.None);
+            var seen = occupied ?? await host.ObserveAsync(mountpoint, mount.Spec, CancellationToken.None);
             decision = MountDecider.Decide(command, state, context with { Occupant = seen.Top });
             KillPoint.Reached("request-looked");
         }
@@ -185,7 +189,6 @@ public sealed class CommandHandler(
         var events = ((Decision.Accept)decision).Events;
         if (events.IsEmpty) return AlreadySo(command, state);
 
-        var (start, prepared) = await BeginAsync(command, state, events);
         KillPoint.Reached(prepared is null ? "request-decided" : "request-prepared");
         var result = await AppendOrDiscardAsync(command, state, start is null ? events : events.Add(start), prepared);
         if (result is not AppendResult.Appended appended) return NotAppended(result, state);
@@ -245,28 +248,31 @@ public sealed class CommandHandler(
     /// first, if that leaves no trace: tmpfs, bind and overlay exist only in memory until they are attached, while a block filesystem's
     /// journal is replayed by preparing it, which must not happen before the request is recorded.
     /// </summary>
-    private async Task<(MountEvent? Start, PreparedMount? Prepared)> BeginAsync(
+    private async Task<Beginning> BeginAsync(
         MountCommand command, MountState state, ImmutableArray<MountEvent> events)
     {
         var folded = journal.Fold(state, events, command.Actor);
         var action = MountFlow.NextAction(folded);
-        if (!action.IsDue(time.GetUtcNow()) || !@operator.MayBegin(action.Kind, folded)) return (null, null);
+        if (!action.IsDue(time.GetUtcNow()) || !@operator.MayBegin(action.Kind, folded)) return Beginning.None;
         switch (action.Kind)
         {
             case ActionKind.Unmount:
-                return (MountOperator.UnmountStarted(folded), null);
+                return new(MountOperator.UnmountStarted(folded));
             case ActionKind.Remount:
-                return (@operator.RemountStarted(folded), null);
+                return new(@operator.RemountStarted(folded));
             // What has gone above it or below its source comes first: the executor sees to that.
             case ActionKind.Mount when await executor.WaitsForAsync(folded) is not null:
-                return (null, null);
+                return Beginning.None;
             case ActionKind.Mount when folded.Spec is { FsType: "tmpfs" or "ramfs" or "bind" or "overlay" } spec:
-                // What goes wrong here goes wrong again in the executor, which records it.
-                return await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None)) is PrepareResult.Ready ready
-                    ? (@operator.Started(ready.Mount, folded.Generation), ready.Mount)
-                    : (null, null);
+                return await OperationMeter.TimedAsync(time, "prepare", () => host.PrepareAsync(state.Mountpoint, spec, CancellationToken.None)) switch
+                {
+                    PrepareResult.Ready { Mount: var prepared } => new(@operator.Started(prepared, folded.Generation), prepared),
+                    PrepareResult.Occupied { Found: var found } => new(null, Occupied: found),
+                    // What goes wrong here goes wrong again in the executor, which records it.
+                    _ => Beginning.None,
+                };
             default:
-                return (null, null);
+                return Beginning.None;
         }
     }
 
@@ -363,6 +369,12 @@ public sealed class CommandHandler(
             ? new StoredRequest(
                 request.Key, command.Actor, request.BodyHash, state.Mountpoint, state.Version + events.Length, Status: null, Answer: null)
             : null;
+
+    /// <summary>The start of an operation that is to be recorded with the decision; or what is in the way at the path.</summary>
+    private readonly record struct Beginning(MountEvent? Start, PreparedMount? Prepared = null, Observation? Occupied = null)
+    {
+        public static Beginning None => default;
+    }
 
     private abstract record Tried
     {

@@ -74,6 +74,27 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         }
     }
 
+    /// <summary>
+    /// The server of this state directory, if it is running and answers: for whoever only wants to use it, and at once. Null: it has to be started, or to be
+    /// looked for more closely (<see cref="StartAsync"/>).
+    /// </summary>
+    public static async Task<(string ConnectionString, string LogDirectory)?> FindAnsweringAsync(string stateDirectory, CancellationToken cancellationToken)
+    {
+        var (found, directory) = (Path.Combine(stateDirectory, "postgres"), SocketDirectoryFor(stateDirectory));
+        // A directory that others can write to is looked at by who starts the server.
+        if (!directory.StartsWith(found + "/", StringComparison.Ordinal) || !File.Exists(directory + SocketName)) return null;
+        if ((await ClusterSetup.AskAsync(directory, cancellationToken)).DataDirectory != Path.Combine(found, "data")) return null;
+        try
+        {
+            await ClusterSetup.EnsureLedgerAsync(directory, cancellationToken);
+        }
+        catch (LedgerUnavailableException)
+        {
+            return null; // It has ended in this moment.
+        }
+        return (ClusterSetup.ConnectionString(directory), Path.Combine(found, "log"));
+    }
+
     /// <summary>The server of a state directory that is there, running or not: to stop it.</summary>
     /// <exception cref="EmbeddedPostgresException">The directory is not there, or there is no account to run it as.</exception>
     public static async Task<EmbeddedPostgres> OfAsync(string stateDirectory, CancellationToken cancellationToken)

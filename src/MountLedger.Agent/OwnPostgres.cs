@@ -37,6 +37,9 @@ internal sealed class OwnPostgres : IAsyncDisposable
     public static async Task<OwnPostgres> StartAsync(string stateDirectory, Launcher? launcher, CancellationToken cancellationToken)
     {
         if (launcher is null) return new OwnPostgres(await EmbeddedPostgres.StartAsync(stateDirectory, cancellationToken));
+        // One that an earlier agent left: the program that starts it would cost a large part of this agent's start, to find the same.
+        if (await EmbeddedPostgres.FindAnsweringAsync(stateDirectory, cancellationToken) is { } running)
+            return new OwnPostgres(launcher, running.ConnectionString, wasRunning: true, new EmbeddedPostgresLogs(running.LogDirectory));
         var said = await AskAsync(launcher, LaunchVerb.StartPostgres, StartMax, cancellationToken);
         if (said is not [Done, var connectionString, var wasRunning, var logDirectory]) throw new EmbeddedPostgresException(string.Join('\n', said));
         return new OwnPostgres(launcher, connectionString, wasRunning == bool.TrueString, new EmbeddedPostgresLogs(logDirectory));

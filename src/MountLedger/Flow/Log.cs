@@ -39,9 +39,9 @@ internal static partial class Log
     public static partial void Drift(this ILogger logger, DriftKind kind, string mountpoint, string? detail);
 
     [LoggerMessage(111, LogLevel.Information,
-        "reconciled {Mountpoints} mountpoints with {Mounts} mounts in {ElapsedMs} ms: {Missing} missing, {Foreign} foreign, {Unsettled} to settle")]
+        "loaded {Mountpoints} mountpoints in {LoadMs} ms, compared them with {Mounts} mounts in {CompareMs} ms: {Missing} missing, {Foreign} foreign, {Unsettled} to settle")]
     public static partial void Reconciled(
-        this ILogger logger, int mountpoints, int mounts, long elapsedMs, int missing, int foreign, int unsettled);
+        this ILogger logger, int mountpoints, long loadMs, int mounts, long compareMs, int missing, int foreign, int unsettled);
 
     [LoggerMessage(116, LogLevel.Warning, "remount {Mountpoint} failed: {Errno}: {Message}")]
     public static partial void RemountFailed(this ILogger logger, string mountpoint, string errno, string message);

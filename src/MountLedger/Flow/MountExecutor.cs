@@ -75,7 +75,9 @@ public sealed class MountExecutor : IAsyncDisposable
     public void Start()
     {
         _started = true;
-        foreach (var state in _live.Present()) Wake(state.Mountpoint);
+        // One that needs nothing is not woken: thousands of turns for nothing would come before the first command's.
+        foreach (var state in _live.Present().Where(state => state.Phase == Phase.Absent || MountFlow.NextAction(state).Kind != ActionKind.None))
+            Wake(state.Mountpoint);
         if (_options.PollInterval != Timeout.InfiniteTimeSpan) _poll = PollAsync();
     }
 

@@ -30,6 +30,7 @@ public sealed class Reconciler(
         // The whole desired state first: nothing may be judged as unwanted before it is loaded.
         foreach (var state in await store.LoadHostAsync(agent.Host, cancellationToken)) live.Publish(state);
         KillPoint.Reached("start-loaded");
+        var loaded = time.GetTimestamp();
         var table = new TableSnapshot(await host.ListAsync(cancellationToken));
 
         KillPoint.Reached("start-listed");
@@ -61,7 +62,8 @@ public sealed class Reconciler(
             ToRepair = toRepair,
         };
         logger.Reconciled(
-            report.Mountpoints, report.Mounts, (long)time.GetElapsedTime(started).TotalMilliseconds, missing, report.Foreign, unsettled);
+            report.Mountpoints, (long)time.GetElapsedTime(started, loaded).TotalMilliseconds, report.Mounts, (long)time.GetElapsedTime(loaded).TotalMilliseconds, missing,
+            report.Foreign, unsettled);
         return report;
     }
 }

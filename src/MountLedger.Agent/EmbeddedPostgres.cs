@@ -20,6 +20,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
     private static readonly TimeSpan InitMax = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan ReadyMax = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan LeftoversMax = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan LastProcessMax = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(50);
 
     private readonly string baseDirectory;
@@ -113,13 +114,27 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         binaries ??= await EmbeddedPostgresBinaries.FindAsync(ReadMajor(), cancellationToken);
         var seconds = Math.Max(1, (int)deadline.TotalSeconds).ToString(CultureInfo.InvariantCulture);
         var fast = await PgCtlAsync("fast", seconds, deadline, cancellationToken);
-        if (fast.ExitCode == 0 || EmbeddedPostgresProcesses.Of(dataDirectory).Count == 0) return true;
-        await PgCtlAsync("immediate", "5", TimeSpan.FromSeconds(5), cancellationToken);
-        return false;
+        var ended = fast.ExitCode == 0 || EmbeddedPostgresProcesses.Of(dataDirectory).Count == 0;
+        if (!ended) await PgCtlAsync("immediate", "5", TimeSpan.FromSeconds(5), cancellationToken);
+        await WaitForLastProcessAsync(cancellationToken);
+        return ended;
     }
 
     /// <summary>Lets go of the server without stopping it.</summary>
     public ValueTask DisposeAsync() => logs.DisposeAsync();
+
+    /// <summary>
+    /// pg_ctl waits for the postmaster's file, which it removes before it ends; the log's collector ends after the postmaster. Whoever asked for a stop may
+    /// remove the directory next.
+    /// </summary>
+    private async Task WaitForLastProcessAsync(CancellationToken cancellationToken)
+    {
+        var waited = Stopwatch.StartNew();
+        while (EmbeddedPostgresProcesses.Of(dataDirectory).Count > 0 && waited.Elapsed < LastProcessMax)
+        {
+            await Task.Delay(PollInterval, cancellationToken);
+        }
+    }
 
     private async Task BringUpAsync(CancellationToken cancellationToken)
     {

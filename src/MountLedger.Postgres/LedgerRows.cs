@@ -59,11 +59,14 @@ internal static class LedgerRows
                 : MountStateCodec.Decode(
                     StreamOf(row), row.GetInt64(3), row.GetInt64(4), row.GetString(5), row.GetFieldValue<DateTimeOffset>(6), attachments);
         }
-        catch (Exception damage) when (damage is JsonException or ArgumentException or InvalidCastException or NotSupportedException)
+        catch (Exception damage) when (IsDamage(damage))
         {
             return null;
         }
     }
+
+    /// <summary>What reading a row's document throws when it is not what was written.</summary>
+    public static bool IsDamage(Exception failure) => failure is JsonException or ArgumentException or InvalidCastException or NotSupportedException;
 
     public static StreamKey StreamOf(NpgsqlDataReader row) => new(row.GetString(0), row.GetString(1));
 

@@ -43,22 +43,9 @@ public sealed class PostgresEventStore(LedgerDatabase database) : IEventStore
         $"load the mountpoints of {host}", repeatable: true,
         async (connection, token) =>
         {
-            await using var command = new NpgsqlCommand(
-                $"""
-                select {LedgerRows.StateColumns}
-                from mountledger.mt_streams s
-                left join mountledger.mountpoint m on m.host = s.tenant_id and m.mountpoint = s.id
-                left join (
-                  select mountpoint, {LedgerRows.AttachmentArrays} from mountledger.attachment where host = $1 group by mountpoint) a
-                  on a.mountpoint = s.id
-                where s.tenant_id = $1 and s.id <> '{HostEvent.StreamId}'
-                  and (m.version is distinct from s.version or m.phase <> 'absent' or m.action <> 'none'
-                    or (m.state -> 'drift') is distinct from '{"{}"}'::jsonb)
-                order by s.id
-                """,
-                connection)
-            { Parameters = { LedgerRows.Text(host) } };
-            return await ReadStatesAsync(command, connection, token);
+            var (states, damaged) = await HostReading.ReadAsync(connection, host, token);
+            foreach (var stream in damaged) states.Add(await FoldAsync(connection, stream, token));
+            return states;
         },
         cancellationToken);
 

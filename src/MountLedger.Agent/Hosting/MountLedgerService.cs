@@ -129,14 +129,22 @@ public sealed class MountLedgerService(
         KillPoint.Reached("start-locked");
         // 2. The ledger, at the schema of this program.
         access.Close("the agent is starting: it waits for its ledger");
-        var database = await OpenLedgerAsync(cancellationToken);
+        var remembered = Task.Run(() => HeadsMemory.Open(settings.StateDir, settings.Host!, _logger), CancellationToken.None);
+        LedgerDatabase database;
+        try
+        {
+            database = await OpenLedgerAsync(cancellationToken);
+        }
+        finally
+        {
+            _heads = await remembered;
+        }
 
         _pulse = Task.Run(() => new LedgerPulse(database, access.Ledger, time).RunAsync(_stop.Token), CancellationToken.None);
-        _heads = HeadsMemory.Open(settings.StateDir, settings.Host!, _logger);
         while (true)
         {
             var serving = new Serving(
-                settings, access, ledger, database, workerOptions, _heads, identity, _agentId, version, RestartOwnPostgresAsync, time, loggers);
+                settings, access, ledger, database, workerOptions, _heads!, identity, _agentId, version, RestartOwnPostgresAsync, time, loggers);
             _serving = serving;
             await StartWithLedgerAsync(serving, started, cancellationToken);
             _ready.TrySetResult();

@@ -3,9 +3,13 @@ namespace MountLedger.Agent;
 /// <summary>
 /// The ledger, of which the agent remembers what it has seen (<see cref="HeadsMemory"/>), so that it notices one that was restored from a backup:
 /// also while it runs, by an answer that an up-to-date ledger cannot give. <paramref name="olderBy"/> is then told the sign of it.
+/// <paramref name="reading"/>: the host's mountpoints, which were begun to be read before this was made; what is asked first.
 /// </summary>
-internal sealed class RememberingStore(IEventStore store, HeadsMemory memory, Action<string> olderBy) : IEventStore
+internal sealed class RememberingStore(
+    IEventStore store, HeadsMemory memory, Action<string> olderBy, Task<IReadOnlyList<MountState>> reading) : IEventStore
 {
+    private Task<IReadOnlyList<MountState>>? _reading = reading;
+
     public async ValueTask<MountState> LoadAsync(StreamKey stream, CancellationToken cancellationToken)
     {
         var state = await store.LoadAsync(stream, cancellationToken);
@@ -15,7 +19,7 @@ internal sealed class RememberingStore(IEventStore store, HeadsMemory memory, Ac
 
     public async Task<IReadOnlyList<MountState>> LoadHostAsync(string host, CancellationToken cancellationToken)
     {
-        var states = await store.LoadHostAsync(host, cancellationToken);
+        var states = await (Interlocked.Exchange(ref _reading, null) ?? store.LoadHostAsync(host, cancellationToken));
         foreach (var state in states) memory.Read(state);
         return states;
     }

@@ -45,20 +45,15 @@ internal sealed class Serving(
         var memory = new LocalMemory(settings.StateDir);
         var (epochHere, epochThere) = (memory.ReadEpoch(), await new LedgerPast(database).ReadEpochAsync(settings.Host!, cancellationToken));
         var (agent, lease) = await TakeLeaseAsync(memory, epochHere, cancellationToken);
-        _logger.LedgerReady(database.Description, agent.Epoch);
-        await CompareWithMemoryAsync(epochHere, epochThere, cancellationToken);
-
-        KillPoint.Reached("start-recorded");
+        // From here on nobody else appends outcomes for this host, so all of it can be read while the rest is done.
+        var desired = ledger.Store.LoadHostAsync(agent.Host, cancellationToken);
         // 4. Workers of earlier lives are dead before anything is believed of the mount table.
         _host = new WorkerMountHost(workerOptions);
-        await _host.KillEarlierWorkersAsync(cancellationToken);
-        KillPoint.Reached("start-workers-killed");
-        await _host.StartAsync(cancellationToken);
-        KillPoint.Reached("start-worker-ready");
+        await Task.WhenAll(RecordStartAsync(agent, epochHere, epochThere, cancellationToken), StartWorkerAsync(_host, cancellationToken));
 
         // 5. Compare, then open.
         access.Close("the agent is starting: it compares the ledger with the mount table");
-        var store = new RememberingStore(ledger.Store, heads, LedgerIsOlder);
+        var store = new RememberingStore(ledger.Store, heads, LedgerIsOlder, desired);
         var hostState = await store.LoadHostStateAsync(agent.Host, cancellationToken);
         var node = _node = new HostNode(
             agent, store, _host, hostState, settings.Roots, time, loggers.CreateLogger("mountledger"),
@@ -135,15 +130,36 @@ internal sealed class Serving(
             time, ttl, async () => await new HostLease(database).RenewAsync(settings.Host!, epoch, agentId, ttl, CancellationToken.None));
         lease.Taken(asked);
 
-        var agent = new AgentIdentity(settings.Host!, agentId, epoch);
+        return (new AgentIdentity(settings.Host!, agentId, epoch), lease);
+    }
+
+    /// <summary>Once it is recorded the ledger is known to take this agent's appends, and is compared with what the agent remembers.</summary>
+    private async Task RecordStartAsync(AgentIdentity agent, long epochHere, long epochThere, CancellationToken cancellationToken)
+    {
+        await AppendStartAsync(agent, cancellationToken);
+        _logger.LedgerReady(database.Description, agent.Epoch);
+        await CompareWithMemoryAsync(epochHere, epochThere, cancellationToken);
+        KillPoint.Reached("start-recorded");
+    }
+
+    private static async Task StartWorkerAsync(WorkerMountHost host, CancellationToken cancellationToken)
+    {
+        await host.KillEarlierWorkersAsync(cancellationToken);
+        KillPoint.Reached("start-workers-killed");
+        await host.StartAsync(cancellationToken);
+        KillPoint.Reached("start-worker-ready");
+    }
+
+    private async Task AppendStartAsync(AgentIdentity agent, CancellationToken cancellationToken)
+    {
         var change = new HostEvent.AgentStarted(
-            epoch, agentId, machineId, identity.BootId, KernelIdentityReader.ReadKernelRelease(), version);
+            agent.Epoch, agentId, KernelIdentityReader.ReadMachineId(), identity.BootId, KernelIdentityReader.ReadKernelRelease(), version);
         for (var attempt = 0; attempt < HostAttemptsMax; attempt++)
         {
             var state = await ledger.Store.LoadHostStateAsync(agent.Host, cancellationToken);
             switch (await HostHandler.AppendAsync(ledger.Store, agent.Own(), state, change))
             {
-                case AppendResult.Appended: return (agent, lease);
+                case AppendResult.Appended: return;
                 case AppendResult.StaleEpoch stale:
                     throw new InvalidOperationException($"host {agent.Host} was taken over by epoch {stale.CurrentEpoch} while this agent started");
             }

@@ -68,6 +68,10 @@ public sealed record MountState
     public static readonly ImmutableSortedDictionary<AttachmentKey, Attachment> NoAttachments =
         ImmutableSortedDictionary.Create<AttachmentKey, Attachment>(AttachmentKey.Order);
 
+    /// <summary>These attachments, as a state has them.</summary>
+    public static ImmutableSortedDictionary<AttachmentKey, Attachment> AttachmentsOf(IEnumerable<Attachment> attachments) =>
+        NoAttachments.AddRange(attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment)));
+
     public static MountState Initial(StreamKey stream) => new() { Stream = stream };
 
     public string Mountpoint => Stream.Id;

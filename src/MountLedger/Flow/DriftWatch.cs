@@ -168,6 +168,7 @@ public sealed class DriftWatch(
     /// </summary>
     private async Task AskServersAsync(CancellationToken cancellationToken)
     {
+        await Task.Yield(); // Going through ten thousand mountpoints is nothing that a start waits for.
         while (options.AuditInterval != Timeout.InfiniteTimeSpan)
         {
             try

@@ -27,11 +27,12 @@ public sealed class Reconciler(
     {
         var started = time.GetTimestamp();
 
-        // The whole desired state first: nothing may be judged as unwanted before it is loaded.
+        // Listed while the desired state is loaded, and judged when all of it is: nothing may be taken as unwanted before.
+        var listing = host.ListAsync(cancellationToken);
         foreach (var state in await store.LoadHostAsync(agent.Host, cancellationToken)) live.Publish(state);
         KillPoint.Reached("start-loaded");
         var loaded = time.GetTimestamp();
-        var table = new TableSnapshot(await host.ListAsync(cancellationToken));
+        var table = new TableSnapshot(await listing);
 
         KillPoint.Reached("start-listed");
         var (missing, unsettled) = (0, 0);

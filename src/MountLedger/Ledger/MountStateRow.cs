@@ -39,17 +39,26 @@ public static class MountStateCodec
 
     /// <exception cref="JsonException">The document is damaged: the caller folds the stream from its events instead.</exception>
     public static MountState Decode(
-        StreamKey stream, long version, long generation, string json, DateTimeOffset updatedAt, IEnumerable<Attachment> attachments)
+        StreamKey stream, long version, long generation, string json, DateTimeOffset updatedAt, IEnumerable<Attachment> attachments) =>
+        Of(JsonSerializer.Deserialize(json, StoredJson.Context.MountStateRow), stream, version, generation, updatedAt)
+            with { Attachments = MountState.AttachmentsOf(attachments) };
+
+    /// <summary>The same without attachments, from UTF-8.</summary>
+    /// <exception cref="JsonException">The document is damaged.</exception>
+    public static MountState Decode(StreamKey stream, long version, long generation, ReadOnlySpan<byte> json, DateTimeOffset updatedAt) =>
+        Of(JsonSerializer.Deserialize(json, StoredJson.Context.MountStateRow), stream, version, generation, updatedAt);
+
+    private static MountState Of(MountStateRow? row, StreamKey stream, long version, long generation, DateTimeOffset updatedAt)
     {
-        var row = JsonSerializer.Deserialize(json, StoredJson.Context.MountStateRow)
-            ?? throw new JsonException($"the state of {stream} is null");
+        if (row is null) throw new JsonException($"the state of {stream} is null");
         return new MountState
         {
             Stream = stream,
             Version = version,
             Generation = generation,
             Spec = row.Spec,
-            Kernel = row.Kernel,
+            // What is mounted is what is wanted, nearly always: one of the two is enough.
+            Kernel = row.Kernel is { } kernel && kernel.Spec == row.Spec ? kernel with { Spec = row.Spec } : row.Kernel,
             Operation = row.Operation,
             Uncertain = row.Uncertain,
             UncertainInARow = row.UncertainInARow,
@@ -64,8 +73,6 @@ public static class MountStateCodec
             UncertainReason = row.UncertainReason,
             MountedOverEmpty = row.MountedOverEmpty,
             UpdatedAt = updatedAt,
-            Attachments = MountState.NoAttachments.AddRange(
-                attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment))),
         };
     }
 }

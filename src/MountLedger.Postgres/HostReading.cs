@@ -1,0 +1,96 @@
+using System.Text.Json;
+using Npgsql;
+
+namespace MountLedger.Postgres;
+
+/// <summary>
+/// Reads all of a host at once: what an agent's start waits for. One statement, so that rows and attachments are of one moment; flat rows, because an array for each
+/// column of each mountpoint costs server and client more; and the documents of one portion are read while the next one is received.
+/// </summary>
+internal static class HostReading
+{
+    private const int PortionRows = 256;
+
+    private const string Query =
+        $$"""
+        select s.id, s.version, m.version, m.generation, m.state::text, m.updated_at,
+          null::text, null::text, null::text, null::boolean, null::boolean, null::text
+        from mountledger.mt_streams s
+        left join mountledger.mountpoint m on m.host = s.tenant_id and m.mountpoint = s.id
+        where s.tenant_id = $1 and s.id <> '{{HostEvent.StreamId}}'
+          and (m.version is distinct from s.version or m.phase <> 'absent' or m.action <> 'none'
+            or (m.state -> 'drift') is distinct from '{}'::jsonb)
+        union all
+        select mountpoint, null, null, null, null, since, volume, consumer, on_failure, confirmed, first, actor
+        from mountledger.attachment where host = $1
+        """;
+
+    private readonly record struct Row(StreamKey Stream, long Version, long Generation, byte[] Document, DateTimeOffset UpdatedAt);
+
+    /// <returns>The states that can be trusted, and the streams of those rows that cannot: they are missing, of another version than their stream, or damaged.</returns>
+    public static async ValueTask<(List<MountState> States, List<StreamKey> Damaged)> ReadAsync(
+        NpgsqlConnection connection, string host, CancellationToken cancellationToken)
+    {
+        var damaged = new List<StreamKey>();
+        var attachments = new Dictionary<string, List<Attachment>?>(StringComparer.Ordinal);
+        var decoding = new List<Task<List<(StreamKey Stream, MountState? State)>>>();
+        var portion = new List<Row>(PortionRows);
+        await using (var command = new NpgsqlCommand(Query, connection) { Parameters = { LedgerRows.Text(host) } })
+        await using (var row = await command.ExecuteReaderAsync(cancellationToken))
+        {
+            while (await row.ReadAsync(cancellationToken))
+            {
+                if (row.IsDBNull(1))
+                {
+                    AddAttachment(attachments, row);
+                    continue;
+                }
+                var stream = new StreamKey(host, row.GetString(0));
+                if (row.IsDBNull(2) || row.GetInt64(1) != row.GetInt64(2))
+                {
+                    damaged.Add(stream);
+                    continue;
+                }
+                portion.Add(new Row(stream, row.GetInt64(2), row.GetInt64(3), row.GetFieldValue<byte[]>(4), row.GetFieldValue<DateTimeOffset>(5)));
+                if (portion.Count < PortionRows) continue;
+                decoding.Add(DecodeAsync(portion));
+                portion = new List<Row>(PortionRows);
+            }
+        }
+        decoding.Add(DecodeAsync(portion));
+
+        var states = new List<MountState>(decoding.Count * PortionRows);
+        foreach (var (stream, decoded) in (await Task.WhenAll(decoding)).SelectMany(decoded => decoded))
+        {
+            var held = attachments.TryGetValue(stream.Id, out var list) ? list : [];
+            if (decoded is null || held is null) damaged.Add(stream);
+            else states.Add(held.Count == 0 ? decoded : decoded with { Attachments = MountState.AttachmentsOf(held) });
+        }
+        return (states, damaged);
+    }
+
+    private static Task<List<(StreamKey Stream, MountState? State)>> DecodeAsync(List<Row> rows) =>
+        Task.Run(() => rows.ConvertAll(row => (row.Stream, DecodeOrNull(row))));
+
+    private static MountState? DecodeOrNull(Row row)
+    {
+        try
+        {
+            return MountStateCodec.Decode(row.Stream, row.Version, row.Generation, row.Document, row.UpdatedAt);
+        }
+        catch (Exception damage) when (LedgerRows.IsDamage(damage))
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Null instead of a list: one of the mountpoint's attachments cannot be read.</summary>
+    private static void AddAttachment(Dictionary<string, List<Attachment>?> attachments, NpgsqlDataReader row)
+    {
+        var mountpoint = row.GetString(0);
+        if (!attachments.TryGetValue(mountpoint, out var list)) attachments[mountpoint] = list = [];
+        if (!LedgerDocuments.TryParse<OnFailure>(row.GetString(8), out var onFailure)) attachments[mountpoint] = list = null;
+        list?.Add(new Attachment(
+            row.GetString(6), row.GetString(7), onFailure, row.GetBoolean(9), row.GetBoolean(10), row.GetFieldValue<DateTimeOffset>(5), row.GetString(11)));
+    }
+}

@@ -77,6 +77,8 @@ leftovers() {
         [[ -n $pids ]] || break
         sleep "$pause"
     done
+    # What has ended in the last pause is not left.
+    [[ -z $pids ]] || pids=$(processes_of "$dir")
     for pid in $pids; do
         echo "process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c1-160)"
     done

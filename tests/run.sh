@@ -169,6 +169,8 @@ check_nothing_is_left() {
         [[ -n $pids ]] || break
         sleep "$wait"
     done
+    # What has ended in the last pause is not left.
+    [[ -z $pids ]] || pids=$(processes_of_run)
     for pid in $pids; do
         left+=("process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c1-200)")
         kill -9 "$pid" 2>/dev/null || true

@@ -145,6 +145,14 @@ internal sealed class AgentUnderTest
 /// </summary>
 internal sealed class Caller : IDisposable
 {
+    /// <summary>
+    /// The patience of what is not measured: the first callers, all at once, need as many new connections to PostgreSQL, and on a loaded machine some of them
+    /// are not there in time.
+    /// </summary>
+    public static readonly TimeSpan Unmeasured = TimeSpan.FromSeconds(30);
+
+    private static readonly TimeSpan RetryDelay = TimeSpan.FromMilliseconds(50);
+
     private readonly AgentUnderTest agent;
     private readonly Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
     private readonly byte[] buffer = new byte[1 << 16];
@@ -154,6 +162,9 @@ internal sealed class Caller : IDisposable
         this.agent = agent;
         socket.Connect(new UnixDomainSocketEndPoint(agent.Socket));
     }
+
+    /// <summary>For so long a request is repeated that is answered with 503; by default it has failed.</summary>
+    public TimeSpan Patience { get; set; }
 
     public void Dispose() => socket.Dispose();
 
@@ -175,8 +186,12 @@ internal sealed class Caller : IDisposable
 
     private void Must(string path, string json)
     {
-        var (status, answer) = Send("POST", path, json);
-        if (status != 200) throw new InvalidOperationException($"{path} {json}: {status} {answer}");
+        var start = Stopwatch.GetTimestamp();
+        while (Send("POST", path, json) is var (status, answer) && status != 200)
+        {
+            if (status != 503 || Stopwatch.GetElapsedTime(start) >= Patience) throw new InvalidOperationException($"{path} {json}: {status} {answer}");
+            Thread.Sleep(RetryDelay);
+        }
     }
 
     private (int Status, string Body) Receive()

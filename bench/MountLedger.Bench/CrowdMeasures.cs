@@ -16,7 +16,8 @@ internal static partial class CrowdMeasures
         var directory = context.Workplace.NewDirectory("a");
         var agent = await AgentUnderTest.StartAsync(context, directory);
         var before = (Agent: Resident(agent.Pid), Worker: Resident(agent.WorkerPid));
-        Parallel.For(0, size, new ParallelOptions { MaxDegreeOfParallelism = Callers }, () => new Caller(agent), (number, _, own) =>
+        var parallel = new ParallelOptions { MaxDegreeOfParallelism = Callers };
+        Parallel.For(0, size, parallel, () => new Caller(agent) { Patience = Caller.Unmeasured }, (number, _, own) =>
         {
             own.Mount($"n{number}");
             return own;

@@ -15,7 +15,7 @@ internal static class GrowthMeasures
     {
         var agent = await AgentUnderTest.StartAsync(context);
         using var caller = new Caller(agent);
-        MountMeasures.Pairs(caller, "warm", context.Options.Size(300, 2));
+        MountMeasures.UnmeasuredPairs(caller, "warm", context.Options.Size(300, 2));
         var elsewhere = context.Workplace.NewDirectory("m");
         var present = 0;
         return Growth(context, "mountpoints present", context.Options.Smoke ? [10, 100] : [10, 1_000, 10_000, 50_000], caller, size =>
@@ -36,7 +36,7 @@ internal static class GrowthMeasures
     {
         var agent = await AgentUnderTest.StartAsync(context);
         using var caller = new Caller(agent);
-        MountMeasures.Pairs(caller, "warm", context.Options.Size(300, 2));
+        MountMeasures.UnmeasuredPairs(caller, "warm", context.Options.Size(300, 2));
         return Growth(context, "events in the ledger", context.Options.Smoke ? [1_000, 2_000] : [1_000, 100_000, 1_000_000], caller, size =>
         {
             var there = long.Parse(agent.Query(context, "select count(*) from mountledger.mt_events"), CultureInfo.InvariantCulture);
@@ -60,14 +60,15 @@ internal static class GrowthMeasures
     {
         var agent = await AgentUnderTest.StartAsync(context);
         using var caller = new Caller(agent);
-        MountMeasures.Pairs(caller, "warm", context.Options.Size(300, 2));
+        MountMeasures.UnmeasuredPairs(caller, "warm", context.Options.Size(300, 2));
         var present = 0;
         var rows = Growth(context, "attachments on one mountpoint", context.Options.Smoke ? [1, 20] : [1, 100, 1_000, 10_000], caller, size =>
         {
             // A pair's own is one more, at the last size the last one that a mountpoint can have.
             size = Math.Min(size, MountDecider.AttachmentsMax - 1);
             // Many at once: they share commits.
-            Parallel.For(present, size, new ParallelOptions { MaxDegreeOfParallelism = 16 }, () => new Caller(agent), (number, _, own) =>
+            var parallel = new ParallelOptions { MaxDegreeOfParallelism = 16 };
+            Parallel.For(present, size, parallel, () => new Caller(agent) { Patience = Caller.Unmeasured }, (number, _, own) =>
             {
                 own.Mount("shared", consumer: $"vm-{number}");
                 return own;
@@ -90,7 +91,7 @@ internal static class GrowthMeasures
         foreach (var size in sizes)
         {
             fill(size);
-            MountMeasures.Pairs(caller, "settle", Math.Min(pairs, 20));
+            MountMeasures.UnmeasuredPairs(caller, "settle", Math.Min(pairs, 20));
             var rounds = new List<double>();
             for (var round = 0; round < context.Options.Rounds; round++)
             {

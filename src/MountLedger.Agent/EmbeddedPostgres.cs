@@ -6,6 +6,9 @@ using MountLedger.Postgres;
 
 namespace MountLedger.Agent;
 
+/// <summary>A server that answers: how it is reached, and where its log files are.</summary>
+public sealed record RunningPostgres(string ConnectionString, string LogDirectory);
+
 /// <summary>
 /// The agent's own PostgreSQL, used when no connection string is given: a cluster under the state directory, on a unix socket only. It outlives the agent
 /// (a crash of the one must not be a crash of the other) and is found again; a clean stop of the agent stops it. Below the state directory:
@@ -79,7 +82,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
     /// The server of this state directory, if it is running and answers: for whoever only wants to use it, and at once. Null: it has to be started, or to be
     /// looked for more closely (<see cref="StartAsync"/>).
     /// </summary>
-    public static async Task<(string ConnectionString, string LogDirectory)?> FindAnsweringAsync(string stateDirectory, CancellationToken cancellationToken)
+    public static async Task<RunningPostgres?> FindAnsweringAsync(string stateDirectory, CancellationToken cancellationToken)
     {
         var (found, directory) = (Path.Combine(stateDirectory, "postgres"), SocketDirectoryFor(stateDirectory));
         // A directory that others can write to is looked at by who starts the server.
@@ -93,7 +96,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
         {
             return null; // It has ended in this moment.
         }
-        return (ClusterSetup.ConnectionString(directory), Path.Combine(found, "log"));
+        return new RunningPostgres(ClusterSetup.ConnectionString(directory), Path.Combine(found, "log"));
     }
 
     /// <summary>The server of a state directory that is there, running or not: to stop it.</summary>

@@ -32,13 +32,25 @@ internal sealed class OwnPostgres : IAsyncDisposable
     /// <summary>The server was running already (an earlier agent died and left it).</summary>
     public bool WasRunning { get; }
 
+    /// <summary>
+    /// Looks for one that an earlier agent left: what a start can do while the program makes itself ready. The runtime compiles a good part of the database's driver
+    /// meanwhile.
+    /// </summary>
+    public static Task<RunningPostgres?> SearchAsync(string stateDirectory) =>
+        Task.Run(() => EmbeddedPostgres.FindAnsweringAsync(stateDirectory, CancellationToken.None));
+
     /// <summary>Returns when the server answers; <see cref="EmbeddedPostgres.StartAsync"/>.</summary>
+    /// <param name="stateDirectory">Where its data are, or will be.</param>
+    /// <param name="launcher">What starts it; null: the agent itself.</param>
+    /// <param name="search">A search that was begun already; null: none was.</param>
+    /// <param name="cancellationToken">Gives up waiting.</param>
     /// <exception cref="EmbeddedPostgresException">It does not start; the message says why.</exception>
-    public static async Task<OwnPostgres> StartAsync(string stateDirectory, Launcher? launcher, CancellationToken cancellationToken)
+    public static async Task<OwnPostgres> StartAsync(
+        string stateDirectory, Launcher? launcher, Task<RunningPostgres?>? search, CancellationToken cancellationToken)
     {
         if (launcher is null) return new OwnPostgres(await EmbeddedPostgres.StartAsync(stateDirectory, cancellationToken));
-        // One that an earlier agent left: the program that starts it would cost a large part of this agent's start, to find the same.
-        if (await EmbeddedPostgres.FindAnsweringAsync(stateDirectory, cancellationToken) is { } running)
+        // The program that starts it would cost a large part of this agent's start, to find the same.
+        if (await (search ?? SearchAsync(stateDirectory)).WaitAsync(cancellationToken) is { } running)
             return new OwnPostgres(launcher, running.ConnectionString, wasRunning: true, new EmbeddedPostgresLogs(running.LogDirectory));
         var said = await AskAsync(launcher, LaunchVerb.StartPostgres, StartMax, cancellationToken);
         if (said is not [Done, var connectionString, var wasRunning, var logDirectory]) throw new EmbeddedPostgresException(string.Join('\n', said));

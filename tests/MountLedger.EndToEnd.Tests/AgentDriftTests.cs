@@ -14,7 +14,7 @@ public sealed class AgentDriftTests(AgentSuite suite)
         await agent.MountAsync("a", "c");
         Assert.Equal(200, (await agent.PostAsync("/v1/pause", new { mountpoint = path, reason = "new disk" })).Status);
 
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         var drift = await DriftAsync(agent, "missing");
         Assert.True(drift.GetProperty("paused").GetBoolean());
         Assert.Contains("resume", (await agent.PostAsync("/v1/reconcile", new { mountpoint = path })).Json
@@ -56,7 +56,7 @@ public sealed class AgentDriftTests(AgentSuite suite)
         var path = agent.PathOf("a");
         await agent.MountAsync("a", "c");
         await agent.PostAsync("/v1/pause", new { mountpoint = path });
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         Shell.Run("mount", "-t", "tmpfs", "stranger", path);
         await DriftAsync(agent, "source-mismatch");
         await agent.PostAsync("/v1/resume", new { mountpoint = path });
@@ -75,7 +75,7 @@ public sealed class AgentDriftTests(AgentSuite suite)
         var path = agent.PathOf("a");
         await agent.MountAsync("a", "c");
         await agent.PostAsync("/v1/pause", new { mountpoint = path });
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         await DriftAsync(agent, "missing");
         File.WriteAllText(Path.Combine(path, "precious"), "");
         await agent.PostAsync("/v1/resume", new { mountpoint = path });

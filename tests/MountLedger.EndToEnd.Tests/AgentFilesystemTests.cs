@@ -128,7 +128,7 @@ public sealed class AgentFilesystemTests(AgentSuite suite)
 
         Assert.Single(TestHost.MountsAt(agent.PathOf("adopted")));
         Assert.Equal("absent", (await agent.StatusAsync("adopted")).Phase);
-        Shell.Run("umount", agent.PathOf("adopted"));
+        Shell.Unmount(agent.PathOf("adopted"));
     }
 
     [RootFact]
@@ -142,7 +142,7 @@ public sealed class AgentFilesystemTests(AgentSuite suite)
         Assert.Equal((409, "foreign-mount"), (refused.Status, refused.Problem));
         Assert.Equal(404, (await agent.StatusAsync("foreign")).Status);
         Assert.Single(TestHost.MountsAt(agent.PathOf("foreign")));
-        Shell.Run("umount", agent.PathOf("foreign"));
+        Shell.Unmount(agent.PathOf("foreign"));
     }
 
     private async Task ImageAsync(string fstype, long size, params string[] mkfs)
@@ -163,5 +163,5 @@ public sealed class AgentFilesystemTests(AgentSuite suite)
 
     /// <summary>The kernel lets go of a loop device a moment after its last user.</summary>
     private static Task NoLoopDeviceAsync(AgentProcess agent, string image) => agent.UntilAsync(
-        () => Task.FromResult(!Shell.Run("losetup", "-a").Contains(image, StringComparison.Ordinal)), $"no loop device holds {image}", secondsMax: 5);
+        () => Task.FromResult(!Shell.Run("losetup", "-a").Contains(image, StringComparison.Ordinal)), $"no loop device holds {image}");
 }

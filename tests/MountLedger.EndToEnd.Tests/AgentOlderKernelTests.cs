@@ -17,7 +17,7 @@ public sealed class AgentOlderKernelTests(AgentSuite suite)
 
         // While nobody looks, one of them goes and a stranger's comes.
         await agent.KillWithWorkersAsync();
-        Shell.Run("umount", agent.PathOf("b"));
+        Shell.Unmount(agent.PathOf("b"));
         Directory.CreateDirectory(agent.PathOf("theirs"));
         Shell.Run("mount", "-t", "tmpfs", "-o", "size=1M,nosuid,nodev", "scratch", agent.PathOf("theirs"));
         await agent.StartAgainAsync();
@@ -38,7 +38,7 @@ public sealed class AgentOlderKernelTests(AgentSuite suite)
         await agent.UntilAsync(async () => (await agent.StatusAsync("a")).Phase == "absent", "a is unmounted at last");
         Assert.Equal("unmounted", (await agent.UnmountAsync("b", "c")).Outcome);
         Assert.Equal(agent.PathOf("theirs"), Assert.Single(agent.Mounts()).Path);
-        Shell.Run("umount", agent.PathOf("theirs"));
+        Shell.Unmount(agent.PathOf("theirs"));
         Assert.Equal(0, await agent.TerminateAsync());
     }
 }

@@ -246,9 +246,10 @@ public sealed class AgentProcess : IAsyncDisposable
     public async Task KillPostgresAsync()
     {
         if (PostmasterPid() is not { } postmaster) return;
-        var processes = ProcessesOf(postmaster).Append(postmaster).ToArray();
-        foreach (var pid in processes) KillQuietly(pid);
-        foreach (var pid in processes) await UntilAsync(() => Task.FromResult(!IsAlive(pid)), $"PostgreSQL's process {pid} is gone");
+        // A process id may be given to somebody else meanwhile, who has started later.
+        var processes = ProcessesOf(postmaster).Append(postmaster).Select(pid => (Pid: pid, Started: StatusOf(pid)?.Started)).ToArray();
+        foreach (var (pid, _) in processes.Where(process => IsAlive(process.Pid, process.Started))) KillQuietly(pid);
+        foreach (var (pid, started) in processes) await UntilAsync(() => Task.FromResult(!IsAlive(pid, started)), $"PostgreSQL's process {pid} is gone");
     }
 
     /// <summary>The mounts below the root, parents before children.</summary>
@@ -265,7 +266,7 @@ public sealed class AgentProcess : IAsyncDisposable
         KillLauncher();
         KillWorkersSeen();
         await KillPostgresAsync();
-        foreach (var mount in MountsBelow(_directory.FullName).Reverse()) Shell.Run("umount", "--lazy", "--no-canonicalize", mount.Path);
+        foreach (var mount in MountsBelow(_directory.FullName).Reverse()) Shell.UnmountLazily(mount.Path);
         _process?.Dispose();
         _http?.Dispose();
         _directory.Delete(recursive: true);
@@ -310,7 +311,8 @@ public sealed class AgentProcess : IAsyncDisposable
         foreach (var pid in _workersSeen.Where(pid => IsCalled(pid, "worker"))) KillQuietly(pid);
     }
 
-    private static void KillQuietly(int pid)
+    /// <summary>SIGKILL without a program that sends it; a process that has ended already gets none.</summary>
+    internal static void KillQuietly(int pid)
     {
         try
         {
@@ -331,16 +333,16 @@ public sealed class AgentProcess : IAsyncDisposable
         where StatusOf(pid) is { } status && status.Parent == parent
         select pid;
 
-    private static bool IsAlive(int pid) => StatusOf(pid) is { State: not 'Z' };
+    private static bool IsAlive(int pid, long? started) => StatusOf(pid) is { State: not 'Z' } status && status.Started == started;
 
-    /// <summary>proc(5): pid (name) state ppid …; the name may hold anything.</summary>
-    private static (char State, int Parent)? StatusOf(int pid)
+    /// <summary>proc(5): pid (name) state ppid …, as the 22nd when it started; the name may hold anything.</summary>
+    private static (char State, int Parent, long Started)? StatusOf(int pid)
     {
         try
         {
             var text = File.ReadAllText($"/proc/{pid}/stat");
             var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
-            return (fields[0][0], int.Parse(fields[1], CultureInfo.InvariantCulture));
+            return (fields[0][0], int.Parse(fields[1], CultureInfo.InvariantCulture), long.Parse(fields[19], CultureInfo.InvariantCulture));
         }
         catch (IOException)
         {

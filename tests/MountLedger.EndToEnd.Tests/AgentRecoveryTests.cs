@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using static MountLedger.EndToEnd.AgentRequests;
 
 namespace MountLedger.EndToEnd;
 
@@ -14,7 +15,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
         var before = agent.Mounts().ToDictionary(mount => mount.Path, mount => mount.MountId);
 
         await agent.KillAsync();
-        Shell.Run("umount", agent.PathOf("m2"));
+        Shell.Unmount(agent.PathOf("m2"));
         await agent.StartAgainAsync();
         await agent.UntilAsync(async () => (await agent.EventsAsync("m2")).Skip(5).Contains("mounted"), "it is made again, and recorded");
         Assert.Equal(5, agent.Mounts().Length);
@@ -48,11 +49,11 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
                     try
                     {
                         Interlocked.Increment(ref begun);
-                        if ((await agent.MountAsync(name, consumer)).Status != 200) return;
+                        if ((await ServedAsync(() => agent.MountAsync(name, consumer))).Status != 200) return;
                         answered[(name, consumer)] = true;
                         if (i % 4 != 3) continue;
                         answered.TryRemove((name, consumer), out _); // From here it is open until the detach is answered.
-                        if ((await agent.UnmountAsync(name, consumer)).Status != 200) return;
+                        if ((await ServedAsync(() => agent.UnmountAsync(name, consumer))).Status != 200) return;
                     }
                     catch (HttpRequestException)
                     {
@@ -86,6 +87,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
     public async Task Told_to_stop_it_finishes_what_runs_and_the_next_start_does_nothing()
     {
         await using var agent = await suite.StartAsync();
+        using var told = new CancellationTokenSource();
         var begun = 0;
         var callers = Enumerable.Range(0, 16).Select(caller => Task.Run(async () =>
         {
@@ -95,8 +97,9 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
                 try
                 {
                     Interlocked.Increment(ref begun);
-                    if ((await agent.MountAsync($"m{caller}-{i}", "c")).Status != 200) return mine;
-                    mine.Add(agent.PathOf($"m{caller}-{i}"));
+                    var name = $"m{caller}-{i}";
+                    if ((await ServedAsync(() => agent.MountAsync(name, "c"), told.Token)).Status != 200) return mine;
+                    mine.Add(agent.PathOf(name));
                 }
                 catch (HttpRequestException)
                 {
@@ -107,6 +110,7 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
         })).ToArray();
         await agent.UntilAsync(() => Task.FromResult(Volatile.Read(ref begun) > 100), "work is under way");
 
+        await told.CancelAsync();
         Assert.Equal(0, await agent.TerminateAsync());
         var answered = (await Task.WhenAll(callers)).SelectMany(paths => paths).ToArray();
 
@@ -195,8 +199,8 @@ public sealed class AgentRecoveryTests(AgentSuite suite)
             for (var i = 0; i < 15; i++)
             {
                 var name = i % 2 == 0 ? $"s{i}" : $"d{caller}/r{round}-{i}";
-                Assert.Equal(200, (await agent.MountAsync(name, $"c{caller}")).Status);
-                Assert.Equal(200, (await agent.UnmountAsync(name, $"c{caller}")).Status);
+                Assert.Equal(200, (await ServedAsync(() => agent.MountAsync(name, $"c{caller}"))).Status);
+                Assert.Equal(200, (await ServedAsync(() => agent.UnmountAsync(name, $"c{caller}"))).Status);
             }
         }));
         await StormAsync(0);

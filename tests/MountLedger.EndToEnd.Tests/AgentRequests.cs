@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Http.Json;
 using System.Text.Json;
 using MountLedger.Postgres;
@@ -27,6 +28,8 @@ public sealed record Answer(int Status, string Text, string? Tag)
 /// <summary>Requests to an agent and reads of its ledger, in the words of the tests.</summary>
 public static class AgentRequests
 {
+    private static readonly TimeSpan AwayMax = TimeSpan.FromSeconds(60);
+
     public static Task<Answer> MountAsync(
         this AgentProcess agent, string name, string consumer, string source = "scratch", string fstype = "tmpfs", string[]? options = null,
         double? wait = null, string? onFailure = null, params (string Name, string Value)[] headers) =>
@@ -57,6 +60,23 @@ public static class AgentRequests
         foreach (var (name, value) in headers) request.Headers.TryAddWithoutValidation(name, value);
         using var answer = await agent.Http.SendAsync(request);
         return new Answer((int)answer.StatusCode, await answer.Content.ReadAsStringAsync(), answer.Headers.ETag?.ToString());
+    }
+
+    /// <summary>
+    /// The first answer that is not 503, for tests that are not about that: a PostgreSQL, or a network to it, that gets no time for a moment is told as one
+    /// that is away.
+    /// </summary>
+    /// <param name="ask">Sends the request.</param>
+    /// <param name="enough">From then on 503 is an answer too.</param>
+    public static async Task<Answer> ServedAsync(Func<Task<Answer>> ask, CancellationToken enough = default)
+    {
+        var clock = Stopwatch.StartNew();
+        while (true)
+        {
+            var answer = await ask();
+            if (answer.Status != 503 || enough.IsCancellationRequested || clock.Elapsed > AwayMax) return answer;
+            await Task.Delay(50, CancellationToken.None);
+        }
     }
 
     public static Task<Answer> StatusAsync(this AgentProcess agent, string name) =>

@@ -9,7 +9,7 @@ public sealed class DriftTests(PostgresServer server) : IClassFixture<PostgresSe
         await using var host = await TestHost.StartAsync(server);
         var path = host.PathOf("a");
         await host.MountAsync(path, "a");
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
 
         Assert.IsType<CommandResult.Done>(await host.MountAsync(path, "b"));
 
@@ -25,7 +25,7 @@ public sealed class DriftTests(PostgresServer server) : IClassFixture<PostgresSe
         await using var host = await TestHost.StartAsync(server);
         var path = host.PathOf("a");
         await host.MountAsync(path, "a");
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         Shell.Run("mount", "-t", "tmpfs", "stranger", path);
 
         var failed = Assert.IsType<CommandResult.Failed>(await host.MountAsync(path, "b"));
@@ -63,7 +63,7 @@ public sealed class DriftTests(PostgresServer server) : IClassFixture<PostgresSe
         Assert.Equal("EBUSY", failed.Error.Errno);
         Assert.Contains(below, failed.Error.Message, StringComparison.Ordinal);
         Assert.Single(TestHost.MountsAt(below));
-        Shell.Run("umount", below);
+        Shell.Unmount(below);
         await host.UntilAsync(path, state => state.Phase == Phase.Absent);
     }
 }

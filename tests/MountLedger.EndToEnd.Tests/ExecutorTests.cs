@@ -136,7 +136,7 @@ public sealed class ExecutorTests(PostgresServer server) : IClassFixture<Postgre
         await host.MountAsync(path, "c", spec: new MountSpec(source, "bind", ["nodev", "nosuid"]));
         await host.CrashAndRestartAsync(() =>
         {
-            Shell.Run("umount", path);
+            Shell.Unmount(path);
             Directory.Delete(source);
         });
         var failing = await host.UntilAsync(path, state => state.Phase == Phase.Failed);

@@ -68,9 +68,10 @@ public sealed class HungServerTests(AgentSuite suite)
     {
         var victim = Process.Start(new ProcessStartInfo("stat", [Path.Combine(path, "sub")]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         Assert.False(victim.WaitForExit(300), "the server answers although it is stopped");
-        // On a loaded machine it may only now have begun; where the kernel does not say in what somebody waits, that was the time that it had.
+        // On a loaded machine it may only now have begun; where the kernel does not say in what somebody waits, that it waits has to do.
         var clock = Stopwatch.StartNew();
-        while (WaitsIn(victim.Id) is var call && call is not "0" && !call.Contains("fuse", StringComparison.Ordinal) && !call.StartsWith("request_wait", StringComparison.Ordinal))
+        while (WaitsIn(victim.Id) is var call && !call.Contains("fuse", StringComparison.Ordinal) && !call.StartsWith("request_wait", StringComparison.Ordinal)
+            && !(call == "0" && StuckFilesystem.StateOf(victim.Id) is 'S' or 'D'))
         {
             Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20) && !victim.HasExited, $"it waits in {call}, not in the filesystem");
             Thread.Sleep(10);
@@ -213,7 +214,7 @@ public sealed class HungServerTests(AgentSuite suite)
             await Task.Delay(200);
         }
         Assert.Empty(agent.Mounts());
-        Assert.Empty(ProcessesGiven(lower.Path).Skip(1));
+        await agent.UntilAsync(() => Task.FromResult(ProcessesGiven(lower.Path).Length <= 1), "of the servers only the lower one is left");
     }
 
     private static async Task<(int Descriptors, int Threads, int Children, int Kilobytes)> SizesAsync(AgentProcess agent)

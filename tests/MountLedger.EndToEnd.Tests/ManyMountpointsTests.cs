@@ -16,6 +16,8 @@ public sealed partial class ManyMountpointsTests(AgentSuite suite, ITestOutputHe
     private const int Binds = 200;
     private const int FloodMounts = 100_000;
     private const int FloodRounds = 4;
+    private const int FloodsMax = 5;
+    private const int PairsMin = 11;
 
     [RootFact]
     [Trait("Category", "Long")]
@@ -156,14 +158,20 @@ public sealed partial class ManyMountpointsTests(AgentSuite suite, ITestOutputHe
 
     private static double Median(List<double> values) => values.Order().ElementAt(values.Count / 2);
 
-    /// <summary>The median of the pairs, in milliseconds, while this program makes so many foreign mounts and unmounts.</summary>
+    /// <summary>
+    /// The median of the pairs, in milliseconds, while this program makes so many foreign mounts and unmounts; again, when a machine that stood still left too
+    /// few of them.
+    /// </summary>
     private static async Task<double> FloodedAsync(AgentProcess agent, string[] program, int mounts, string[] directories)
     {
-        using var flood = Process.Start(new ProcessStartInfo(program[0], [.. program[1..], $"{mounts}", .. directories]))!;
         var during = new List<double>();
-        while (!flood.HasExited) during.Add(await PairAsync(agent));
-        Assert.Equal(0, flood.ExitCode);
-        Assert.True(during.Count > 10, $"only {during.Count} pairs while it lasted");
+        for (var floods = 0; floods < FloodsMax && during.Count < PairsMin; floods++)
+        {
+            using var flood = Process.Start(new ProcessStartInfo(program[0], [.. program[1..], $"{mounts}", .. directories]))!;
+            while (!flood.HasExited) during.Add(await PairAsync(agent));
+            Assert.Equal(0, flood.ExitCode);
+        }
+        Assert.True(during.Count >= PairsMin, $"only {during.Count} pairs while {FloodsMax} floods lasted");
         return Median(during);
     }
 

@@ -57,11 +57,11 @@ public sealed class MortalPostgres : IAsyncDisposable
     /// <summary>SIGKILL of all its processes, as when the machine loses power.</summary>
     public void Kill()
     {
-        foreach (var pid in Processes()) RootSignal.Send(pid, "KILL");
         var clock = Stopwatch.StartNew();
-        while (Processes().Count > 0)
+        while (Processes().Any())
         {
             Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), "PostgreSQL does not die");
+            foreach (var pid in Processes()) AgentProcess.KillQuietly(pid);
             Thread.Sleep(20);
         }
     }
@@ -105,24 +105,26 @@ public sealed class MortalPostgres : IAsyncDisposable
         _directory.Delete(recursive: true);
     }
 
-    /// <summary>Its processes by their working directory, which is the cluster's.</summary>
-    private List<int> Processes()
+    /// <summary>
+    /// Its processes by their working directory, which is the cluster's. Each is looked at only when it is asked for: while the first of them die, the id of
+    /// another one may be given to somebody else.
+    /// </summary>
+    private IEnumerable<int> Processes() =>
+        from directory in Directory.GetDirectories("/proc")
+        where char.IsAsciiDigit(Path.GetFileName(directory)[0]) && IsOfCluster(directory)
+        select int.Parse(Path.GetFileName(directory), CultureInfo.InvariantCulture);
+
+    private bool IsOfCluster(string process)
     {
-        var data = Path.Combine(_directory.FullName, "postgres", "data");
-        var found = new List<int>();
-        foreach (var directory in Directory.GetDirectories("/proc"))
+        try
         {
-            if (!int.TryParse(Path.GetFileName(directory), CultureInfo.InvariantCulture, out var pid)) continue;
-            try
-            {
-                if (new FileInfo(Path.Combine(directory, "cwd")).LinkTarget == data) found.Add(pid);
-            }
-            catch (IOException)
-            {
-                // It ended meanwhile.
-            }
+            return new FileInfo(Path.Combine(process, "cwd")).LinkTarget == Path.Combine(_directory.FullName, "postgres", "data");
         }
-        return found;
+        catch (IOException)
+        {
+            // It ended meanwhile.
+            return false;
+        }
     }
 
     private sealed class Ballast(string file) : IDisposable

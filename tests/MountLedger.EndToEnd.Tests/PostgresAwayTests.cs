@@ -13,6 +13,9 @@ public sealed class PostgresAwayTests
     /// <summary>What the agent may take to say that the ledger is away. On a loaded machine; by itself it takes less than one second.</summary>
     private const double AtOnceSeconds = 3;
 
+    /// <summary>What <c>/readyz</c> may take to say what a caller has been told.</summary>
+    private const double ReadyzSeconds = 2;
+
     /// <summary>So often the same is asked when the machine stood still meanwhile.</summary>
     private const int TriesMax = 4;
 
@@ -96,26 +99,44 @@ public sealed class PostgresAwayTests
         await using var agent = await AgentProcess.StartAsync(ledger.ConnectionString);
         Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
         var taken = new List<NpgsqlConnection>();
+        var name = "";
         try
         {
             await TakeAllAsync();
             Assert.Equal("mounted", (await agent.MountAsync("b", "c")).Outcome);
 
-            await ledger.RunAsync("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'mountledger'");
-            await TakeAllAsync();
-            var (refused, seconds) = await QuickestAsync(() => agent.MountAsync("d", "c"));
-            Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
-            // The first ones may still meet the ends of the connections that it had.
-            await agent.UntilAsync(async () => (await agent.MountAsync("d", "c")).Detail.Contains("53300", StringComparison.Ordinal), "it says why");
-            Assert.InRange(seconds, 0, AtOnceSeconds);
-            await agent.UntilAsync(async () => (await agent.ReadyAsync()).Status == 503, "readyz says it too", secondsMax: 2);
+            // The quickest of a few: a loaded machine adds to some.
+            for (var attempt = 1; ; attempt++)
+            {
+                name = $"d{attempt}";
+                await ledger.RunAsync("select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'mountledger'");
+                await TakeAllAsync();
+                var (refused, seconds) = await QuickestAsync(() => agent.MountAsync(name, "c"));
+                Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));
+                // The first ones may still meet the ends of the connections that it had.
+                await agent.UntilAsync(async () => (await agent.MountAsync(name, "c")).Detail.Contains("53300", StringComparison.Ordinal), "it says why");
+                Assert.InRange(seconds, 0, AtOnceSeconds);
+                var clock = Stopwatch.StartNew();
+                await agent.UntilAsync(async () => (await agent.ReadyAsync()).Status == 503, "readyz says it too");
+                if (clock.Elapsed.TotalSeconds < ReadyzSeconds) break;
+                Assert.True(attempt < TriesMax, $"readyz says it only after {clock.Elapsed.TotalSeconds} s");
+                await GiveBackAsync();
+                await agent.UntilReadyAsync();
+                await TakeAllAsync();
+            }
         }
         finally
         {
-            foreach (var connection in taken) await connection.DisposeAsync();
+            await GiveBackAsync();
         }
         await agent.UntilReadyAsync();
-        await agent.UntilAsync(async () => (await agent.MountAsync("d", "c")).Outcome == "mounted", "it mounts again");
+        await agent.UntilAsync(async () => (await agent.MountAsync(name, "c")).Outcome == "mounted", "it mounts again");
+
+        async Task GiveBackAsync()
+        {
+            foreach (var connection in taken) await connection.DisposeAsync();
+            taken.Clear();
+        }
 
         async Task TakeAllAsync()
         {

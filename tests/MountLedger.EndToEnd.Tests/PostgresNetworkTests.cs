@@ -1,14 +1,21 @@
 using System.Diagnostics;
 using Npgsql;
+using static MountLedger.EndToEnd.AgentRequests;
 
 namespace MountLedger.EndToEnd;
 
 /// <summary>
 /// The network between agent and PostgreSQL is cut in the middle of an append, is slow, or falls silent. Whatever the fate of that append was, the next answer
-/// fits it, also when it would be committed after that answer.
+/// fits it, also when it would be committed after that answer. The network is a part of this process: when that gets no time, the agent says for a moment
+/// that the ledger is away.
 /// </summary>
 public sealed class PostgresNetworkTests
 {
+    /// <summary>So often the same is measured when the machine stood still meanwhile.</summary>
+    private const int RoundsMax = 4;
+
+    private static readonly TimeSpan CutMax = TimeSpan.FromSeconds(60);
+
     [RootTheory]
     [InlineData(true)]
     [InlineData(false)]
@@ -21,14 +28,12 @@ public sealed class PostgresNetworkTests
         agent.Postgres = network.ConnectionString;
         for (var round = 0; round < 5; round++)
         {
-            Assert.Equal(200, (await agent.MountAsync("a", "c")).Status);
+            Assert.Equal(200, (await ServedAsync(() => agent.MountAsync("a", "c"))).Status);
             var cut = network.CutAt("attachment_removed", delivered);
-            var lost = await agent.UnmountAsync("a", "c");
-            Assert.True(lost.Status == 503, $"{lost}\n{agent.Log}");
-            await cut.Done;
+            await LoseAsync(agent, cut, () => agent.UnmountAsync("a", "c"));
 
             // The same consumer wants it again. Attached already, nothing is appended, so no version protects this answer.
-            var mounted = await agent.MountAsync("a", "c");
+            var mounted = await ServedAsync(() => agent.MountAsync("a", "c"));
             if (!delivered) await cut.ReleaseAsync();
             Assert.True(mounted is { Status: 200, Phase: "mounted" }, $"{mounted}\n{agent.Log}");
             await Task.Delay(200);
@@ -44,7 +49,7 @@ public sealed class PostgresNetworkTests
         await using var ledger = await MortalPostgres.StartAsync();
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
-        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
+        Assert.Equal(200, (await ServedAsync(() => agent.MountAsync("a", "c"))).Status);
         Task<Answer> again;
         await using (var connection = new NpgsqlConnection(ledger.ConnectionString + ";Pooling=false"))
         {
@@ -54,9 +59,8 @@ public sealed class PostgresNetworkTests
             await using var command = new NpgsqlCommand("lock table mountledger.mt_events in share mode", connection, transaction);
             await command.ExecuteNonQueryAsync();
             var cut = network.CutAt("attachment_removed", deliver: true);
-            Assert.Equal(503, (await agent.UnmountAsync("a", "c")).Status);
-            await cut.Done;
-            again = agent.MountAsync("a", "c");
+            await LoseAsync(agent, cut, () => agent.UnmountAsync("a", "c"));
+            again = ServedAsync(() => agent.MountAsync("a", "c"));
             await Task.WhenAny(again, Task.Delay(2000));
             await transaction.CommitAsync();
         }
@@ -77,18 +81,20 @@ public sealed class PostgresNetworkTests
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
-        await agent.MountAsync("warm", "c");
+        await ServedAsync(() => agent.MountAsync("warm", "c"));
         for (var round = 0; round < 3; round++)
         {
-            var key = ("Idempotency-Key", $"key-{round}");
+            var (name, key) = ($"n{round}", ("Idempotency-Key", $"key-{round}"));
+            Task<Answer> AskAsync() => agent.MountAsync(name, "c", headers: key);
             var cut = network.CutAt("attachment_added", delivered);
-            Assert.Equal(503, (await agent.MountAsync($"n{round}", "c", headers: key)).Status);
-            var repeated = await agent.MountAsync($"n{round}", "c", headers: key);
+            await LoseAsync(agent, cut, AskAsync);
+            var repeated = await ServedAsync(AskAsync);
             if (!delivered) await cut.ReleaseAsync();
             Assert.True(repeated is { Status: 200, Outcome: "mounted" }, $"{repeated}\n{agent.Log}");
-            Assert.Equal(repeated.Text, (await agent.MountAsync($"n{round}", "c", headers: key)).Text);
-            Assert.Single(TestHost.MountsAt(agent.PathOf($"n{round}")));
-            Assert.Single(await agent.EventsAsync($"n{round}"), type => type == "mount_requested");
+            Assert.Equal(repeated.Text, (await ServedAsync(AskAsync)).Text);
+            Assert.Single(TestHost.MountsAt(agent.PathOf(name)));
+            Assert.Equal(1, await agent.CountAsync(
+                $"select count(*) from mountledger.mt_events where type = 'mount_requested' and stream_id = '{agent.PathOf(name)}'"));
         }
     }
 
@@ -100,13 +106,25 @@ public sealed class PostgresNetworkTests
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
-        await agent.MountAsync("warm", "c");
+        await ServedAsync(() => agent.MountAsync("warm", "c"));
         network.Delay(100);
-        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
-        var all = await Task.WhenAll(Enumerable.Range(0, 8).Select(number => agent.MountAsync($"n{number}", "c")));
-        Assert.All(all, answer => Assert.Equal("mounted", answer.Outcome));
-        Assert.Equal("unmounted", (await agent.UnmountAsync("a", "c")).Outcome);
-        Assert.Equal(200, (await agent.ReadyAsync()).Status);
+        // One round in which nobody is told that the ledger is away.
+        for (var round = 1; ; round++)
+        {
+            var one = await agent.MountAsync($"a{round}", "c");
+            var all = await Task.WhenAll(Enumerable.Range(0, 8).Select(number => agent.MountAsync($"n{round}-{number}", "c")));
+            var last = await agent.UnmountAsync($"a{round}", "c");
+            var ready = await agent.ReadyAsync();
+            if (round < RoundsMax && (ready.Status == 503 || all.Append(one).Append(last).Any(answer => answer.Status == 503)))
+            {
+                await agent.UntilReadyAsync();
+                continue;
+            }
+            Assert.All(all.Append(one), answer => Assert.Equal("mounted", answer.Outcome));
+            Assert.Equal("unmounted", last.Outcome);
+            Assert.Equal(200, ready.Status);
+            return;
+        }
     }
 
     [RootFact]
@@ -117,7 +135,7 @@ public sealed class PostgresNetworkTests
         await using var network = new PostgresProxy(ledger.ConnectionString);
         await using var agent = await AgentProcess.StartAsync(network.ConnectionString);
         agent.Postgres = network.ConnectionString;
-        Assert.Equal("mounted", (await agent.MountAsync("a", "c")).Outcome);
+        Assert.Equal(200, (await ServedAsync(() => agent.MountAsync("a", "c"))).Status);
         // Whoever is the first waits until it is noticed. The quickest of a few silences counts: a loaded machine adds to some.
         const double NoticedSeconds = 4;
         var clock = Stopwatch.StartNew();
@@ -132,7 +150,7 @@ public sealed class PostgresNetworkTests
             Assert.True(silence < 3, $"{seconds} s until the silence was noticed");
             network.Speak();
             await agent.UntilReadyAsync();
-            Assert.Equal(200, (await agent.MountAsync("a", "c")).Status);
+            Assert.Equal(200, (await ServedAsync(() => agent.MountAsync("a", "c"))).Status);
         }
         // From now on it is known. The quickest of a few: what the agent takes, not what a loaded machine adds.
         var quickest = double.MaxValue;
@@ -149,10 +167,24 @@ public sealed class PostgresNetworkTests
 
         network.Speak();
         await agent.UntilReadyAsync();
-        var mounted = await agent.MountAsync("a", "c");
+        var mounted = await ServedAsync(() => agent.MountAsync("a", "c"));
         Assert.True(mounted.Status == 200, $"{mounted}\n{agent.Log}");
         await Task.Delay(500);
         Assert.Equal("mounted", (await agent.StatusAsync("a")).Phase);
         Assert.Single(TestHost.MountsAt(agent.PathOf("a")));
+    }
+
+    /// <summary>Sends a request until it has met the cut, which one does not that is refused at once. All that anybody is told is that the ledger is away.</summary>
+    private static async Task LoseAsync(AgentProcess agent, PostgresProxy.Cut cut, Func<Task<Answer>> ask)
+    {
+        var clock = Stopwatch.StartNew();
+        do
+        {
+            Assert.True(clock.Elapsed < CutMax, $"it never gets to the network\n{agent.Log}");
+            var lost = await ask();
+            Assert.True(lost.Status == 503, $"{lost}\n{agent.Log}");
+        }
+        // One that was given up on its way may still get there.
+        while (await Task.WhenAny(cut.Done, Task.Delay(2000)) != cut.Done);
     }
 }

@@ -24,7 +24,7 @@ public sealed class StackTests(PostgresServer server) : IClassFixture<PostgresSe
         Assert.Equal("EBUSY", error.Errno);
         Assert.Contains("another mount covers it (ramfs foreign)", error.Message, StringComparison.Ordinal);
         Assert.Equal(["scratch", "foreign"], TestHost.MountsAt(path).Select(mount => mount.Source));
-        await GoesByItselfAfterAsync(host, path, () => Shell.Run("umount", path));
+        await GoesByItselfAfterAsync(host, path, () => Shell.Unmount(path));
     }
 
     [RootFact]
@@ -39,7 +39,7 @@ public sealed class StackTests(PostgresServer server) : IClassFixture<PostgresSe
 
         Assert.Contains($"mounts below it: {below}", error.Message, StringComparison.Ordinal);
         Assert.Single(TestHost.MountsAt(below));
-        await GoesByItselfAfterAsync(host, path, () => Shell.Run("umount", below));
+        await GoesByItselfAfterAsync(host, path, () => Shell.Unmount(below));
     }
 
     [RootFact]
@@ -56,11 +56,11 @@ public sealed class StackTests(PostgresServer server) : IClassFixture<PostgresSe
 
         Assert.Equal(["scratch", "foreign"], TestHost.MountsAt(path).Select(mount => mount.Source));
         Assert.Contains("covers it", error.Message, StringComparison.Ordinal);
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         // The look-alike's directory is still there, and no mount any more.
         await host.UntilAsync(path, state => state.Error is { Errno: "EAGAIN" });
         Assert.Equal("scratch", Assert.Single(TestHost.MountsAt(path)).Source);
-        await GoesByItselfAfterAsync(host, path, () => Shell.Run("umount", above));
+        await GoesByItselfAfterAsync(host, path, () => Shell.Unmount(above));
         Assert.False(Directory.Exists(above), "the directories were ours, below what has gone");
     }
 
@@ -88,7 +88,7 @@ public sealed class StackTests(PostgresServer server) : IClassFixture<PostgresSe
         Assert.IsType<CommandResult.Done>(await host.MountAsync(path, "d"));
         Assert.Single(TestHost.MountsAt(path));
 
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         await host.UnmountAsync(path, "c");
         Assert.IsType<CommandResult.Done>(await host.UnmountAsync(path, "d"));
         Assert.Equal(Phase.Absent, (await host.StateAsync(path)).Phase);
@@ -132,7 +132,7 @@ public sealed class StackTests(PostgresServer server) : IClassFixture<PostgresSe
 
         Assert.Contains($"is now at {moved}: unmount it there by hand", error.Message, StringComparison.Ordinal);
         Assert.Equal(("foreign", "scratch"), (Assert.Single(TestHost.MountsAt(path)).Source, Assert.Single(TestHost.MountsAt(moved)).Source));
-        await GoesByItselfAfterAsync(host, path, () => Shell.Run("umount", moved));
+        await GoesByItselfAfterAsync(host, path, () => Shell.Unmount(moved));
         Assert.Equal("foreign", Assert.Single(TestHost.MountsAt(path)).Source);
     }
 
@@ -142,7 +142,7 @@ public sealed class StackTests(PostgresServer server) : IClassFixture<PostgresSe
         await using var host = await TestHost.StartAsync(server);
         var path = host.PathOf("a");
         await host.MountAsync(path, "c");
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         Foreign(path);
 
         Assert.IsType<CommandResult.Done>(await host.UnmountAsync(path, "c"));

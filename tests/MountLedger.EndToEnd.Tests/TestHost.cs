@@ -143,7 +143,7 @@ public sealed class TestHost : IAsyncDisposable
         await Worker.DisposeAsync();
         await _database.DisposeAsync();
         foreach (var mount in MountInfoReader.Read(out _).Select(entry => entry.Mount).Reverse().Where(mount => MountPath.IsBelow(mount.Path, _directory.FullName)))
-            Shell.Run("umount", "--lazy", "--no-canonicalize", mount.Path);
+            Shell.UnmountLazily(mount.Path);
         _directory.Delete(recursive: true);
     }
 
@@ -162,6 +162,6 @@ public sealed class TestHost : IAsyncDisposable
         Node = new HostNode(
             new AgentIdentity(HostName, agentId, lease.Epoch), Store, Kernel, await Store.LoadHostStateAsync(HostName, CancellationToken.None),
             [Root], TimeProvider.System, NullLogger.Instance, ExecutorOptions, driftOptions: DriftOptions);
-        await Node.StartAsync(CancellationToken.None);
+        await Node.StartAsync(Task.CompletedTask, CancellationToken.None);
     }
 }

@@ -23,7 +23,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         await host.MountAsync(path, "a");
         var first = (await host.StateAsync(path)).Kernel!.MountId;
 
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
 
         var state = await host.UntilAsync(path, state => state.Kernel is { } kernel && kernel.MountId != first);
         Assert.Single(TestHost.MountsAt(path));
@@ -61,8 +61,8 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         await host.MountAsync(bound, "b", spec: new MountSpec(source, "bind", ["nodev", "nosuid"]));
         var first = (await host.StateAsync(bound)).Kernel!.MountId;
         await host.HostAsync(up: false);
-        Shell.Run("umount", bound);
-        Shell.Run("umount", source);
+        Shell.Unmount(bound);
+        Shell.Unmount(source);
         await host.UntilAsync(bound, state => state.Drift.ContainsKey(DriftKind.Missing));
         await host.UntilAsync(source, state => state.Drift.ContainsKey(DriftKind.Missing));
 
@@ -108,7 +108,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         Assert.Contains("stranger", state.Drift[DriftKind.Stacked], StringComparison.Ordinal);
         Assert.Equal(2, TestHost.MountsAt(path).Length);
 
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         await host.UntilAsync(path, state => state.Drift.IsEmpty);
         Assert.Equal((1, 0), (host.Kernel.Mounts, host.Kernel.Unmounts));
     }
@@ -169,7 +169,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         var path = host.PathOf("a");
         await host.MountAsync(path, "a");
         await host.HostAsync(up: false, "an operator works on it");
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
         await host.UntilAsync(path, state => state.Drift.ContainsKey(DriftKind.Missing));
         File.WriteAllText(Path.Combine(path, "precious"), "");
 
@@ -192,7 +192,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         await host.MountAsync(path, "a");
         var first = (await host.StateAsync(path)).Kernel!.MountId;
 
-        Shell.Run("umount", path);
+        Shell.Unmount(path);
 
         await host.UntilAsync(path, state => state.Kernel is { } kernel && kernel.MountId != first);
     }
@@ -210,7 +210,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         await host.UntilAsync(lasting, state => state.Drift.ContainsKey(DriftKind.Foreign));
         Assert.Single(TestHost.MountsAt(lasting));
 
-        Shell.Run("umount", lasting);
+        Shell.Unmount(lasting);
         await host.UntilAsync(lasting, state => state.Drift.IsEmpty);
         Assert.Equal(["drift_detected", "drift_resolved"], await host.EventsAsync(lasting));
         // The machine may have stood still in the midst of one of them, which then has lasted.
@@ -254,7 +254,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         {
             var before = (await host.StateAsync(path)).Version;
             var began = Stopwatch.GetTimestamp();
-            Shell.Run("umount", path);
+            Shell.Unmount(path);
             var seen = await host.Node.Live.WaitAsync(path, state => state.Version > before, CancellationToken.None);
             var took = Stopwatch.GetElapsedTime(began);
             Assert.True(seen.Version > before);

@@ -143,7 +143,10 @@ public sealed class HelperTests : KernelTest
         Assert.Equal("through sshfs", File.ReadAllText(Path.Combine(Point("s"), "file")));
         Same(["options"], operations.Observe(Point("s"), Remote($"root@127.0.0.1:{Sources}", server.Port, "allow_other", "default_permissions")).Top!.Differences!.Value);
 
-        var refused = Fails(operations, Remote($"root@127.0.0.1:{Sources}", FreePort()));
+        KernelError Refused() => Fails(operations, Remote($"root@127.0.0.1:{Sources}", FreePort()));
+        var refused = Refused();
+        // Its ssh may have ended before sshfs has written to it: then sshfs says that, and nothing of the connection.
+        for (var i = 0; i < 3 && refused.Message.Contains("write: Broken pipe", StringComparison.Ordinal); i++) refused = Refused();
         // All that sshfs itself says of a port where nobody listens.
         Assert.Contains("sshfs ended with status 1, and said: read: Connection reset by peer", refused.Message, StringComparison.Ordinal);
         Assert.Equal(("ECONNRESET", true), (refused.Errno, refused.Transient));
@@ -185,15 +188,24 @@ public sealed class HelperTests : KernelTest
         var pids = Path.Combine(Base, "pids");
         // One child in its group, one that has left it.
         Program("mount.fuse.hangs", $"trap '' TERM INT HUP\nsleep 300 &\necho $! >>{pids}\nsetsid sh -c 'echo $$ >>{pids}; sleep 301; :' \"$0\" \"$2\" &\necho $$ >>{pids}\necho so far\nwait\nsleep 302\n");
-        var clock = Stopwatch.StartNew();
-        // Time enough on a loaded machine for all three to begin.
-        var error = Fails(With(TimeSpan.FromSeconds(3)), Spec("fuse.hangs", "x"));
-        Assert.InRange(clock.ElapsedMilliseconds, 2950, 60_000);
-        Assert.Equal(("ETIMEDOUT", true), (error.Errno, error.Transient));
-        Assert.Contains("did not end within 3 s and was killed, and said: so far", error.Message, StringComparison.Ordinal);
-        var all = File.ReadAllLines(pids);
+        (string Message, string[] Started) KilledAfter(int seconds)
+        {
+            File.WriteAllText(pids, "");
+            var clock = Stopwatch.StartNew();
+            var error = Fails(With(TimeSpan.FromSeconds(seconds)), Spec("fuse.hangs", "x"));
+            Assert.InRange(clock.ElapsedMilliseconds, seconds * 1000 - 50, 60_000);
+            Assert.Equal(("ETIMEDOUT", true), (error.Errno, error.Transient));
+            Assert.Contains($"did not end within {seconds} s and was killed", error.Message, StringComparison.Ordinal);
+            var started = File.ReadAllLines(pids);
+            Until(() => started.All(pid => CommandOf($"/proc/{pid}").Length == 0), "all of them are dead");
+            return (error.Message, started);
+        }
+
+        var (message, all) = KilledAfter(3);
+        // On a loaded machine not all three may have begun in that time.
+        if (all.Length < 3 || !message.Contains("said: so far", StringComparison.Ordinal)) (message, all) = KilledAfter(12);
+        Assert.Contains("and was killed, and said: so far", message, StringComparison.Ordinal);
         Assert.Equal(3, all.Length);
-        Until(() => all.All(pid => CommandOf($"/proc/{pid}").Length == 0), "all three are dead");
     }
 
     [RootFact]
@@ -211,14 +223,18 @@ public sealed class HelperTests : KernelTest
     [RootFact]
     public void What_is_mounted_too_late_is_undone_and_never_seen_at_the_path()
     {
+        var begun = Path.Combine(Base, "begun");
         var done = Path.Combine(Base, "done");
         // A daemon of its own session, without the path in its arguments, mounts when its helper's time is long up.
         var isOver = Path.Combine(Base, "over");
-        Program("mount.fuse.late", $"export D=\"$2\"; setsid sh -c 'i=0; while [ ! -e {isOver} ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done; mount -t tmpfs late \"$D\" 2>/dev/null; echo $? >{done}' </dev/null >/dev/null 2>&1 &\nsleep 60\n");
+        Program("mount.fuse.late", $"export D=\"$2\"; setsid sh -c 'echo $$ >>{begun}; i=0; while [ ! -e {isOver} ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done; mount -t tmpfs late \"$D\" 2>/dev/null; echo $? >>{done}' </dev/null >/dev/null 2>&1 &\nsleep 60\n");
         Fails(With(TimeSpan.FromSeconds(2)), Spec("fuse.late", "x"));
+        // On a loaded machine the daemon may not have begun in that time.
+        if (!File.Exists(begun)) Fails(With(TimeSpan.FromSeconds(12)), Spec("fuse.late", "x"));
+        Assert.True(File.Exists(begun), "the late one has not begun");
         File.WriteAllText(isOver, "");
-        Until(() => File.Exists(done) && File.ReadAllText(done).Length > 0, "the late one has tried");
-        Assert.NotEqual("0", File.ReadAllText(done).Trim());
+        Until(() => File.Exists(done) && File.ReadAllLines(done).Length >= File.ReadAllLines(begun).Length, "the late one has tried");
+        Assert.DoesNotContain("0", File.ReadAllLines(done));
         Assert.DoesNotContain(MountInfoReader.Read(out _), entry => entry.Mount.Source == "late");
         // One that mounts and then hangs: its mount is undone.
         Program("mount.fuse.both", "mount -t tmpfs both \"$2\"\nmount -t tmpfs both \"$2\"\nsleep 60\n");
@@ -310,14 +326,21 @@ public sealed class HelperTests : KernelTest
         async Task<AttachResult.Attached> MountedAsync(string name, MountSpec spec) => Assert.IsType<AttachResult.Attached>(await host.AttachAsync(
             Assert.IsType<PrepareResult.Ready>(await host.PrepareAsync(Point(name), spec, CancellationToken.None)).Mount, CancellationToken.None));
         Task<string?> ProbeAsync(string name) => host.ProbeAsync(Point(name), null, CancellationToken.None);
+        IEnumerable<int> Daemons() => ProcessesGiven(Path.Combine(Base, "run", "staging") + "/")
+            .Where(pid => CommandOf($"/proc/{pid}").StartsWith("/usr/bin/bindfs", StringComparison.Ordinal));
 
         var local = host.WorkerPid;
-        foreach (var name in (string[])["dead", "hung", "well"]) await MountedAsync(name, Spec("fuse.bindfs", Sources, "attr_timeout=0"));
+        var daemons = new List<int>();
+        foreach (var name in (string[])["dead", "hung", "well"])
+        {
+            await MountedAsync(name, Spec("fuse.bindfs", Sources, "attr_timeout=0"));
+            // Whoever is new is its daemon: a later one may have a lower pid.
+            daemons.Add(Assert.Single(Daemons().Except(daemons)));
+        }
         await MountedAsync("local", Tmpfs());
-        Assert.Null(await ProbeAsync("dead"));
-        Assert.Null(await ProbeAsync("local"));
-        var daemons = ProcessesGiven(Path.Combine(Base, "run", "staging") + "/").Where(pid => CommandOf($"/proc/{pid}").StartsWith("/usr/bin/bindfs", StringComparison.Ordinal)).Order().ToArray();
-        Assert.Equal(3, daemons.Length);
+        // The first look of a worker that has just been started may take longer than a look may.
+        Until(() => ProbeAsync("dead").Result is null, "the first one is well");
+        Until(() => ProbeAsync("local").Result is null, "so is what has no server");
         RootSignal.Send(daemons[0], "KILL");
         RootSignal.Send(daemons[1], "STOP");
         try
@@ -326,7 +349,7 @@ public sealed class HelperTests : KernelTest
             for (var i = 0; i < 40; i++) Assert.Equal("ETIMEDOUT", await ProbeAsync("hung"));
             // Another answer than none is a machine's that stood still for longer than a look may take.
             Until(() => ProbeAsync("well").Result is null, "the one that is well is told as such");
-            Until(() => ProbeAsync("local").Result is null, "so is what has no server");
+            Until(() => ProbeAsync("local").Result is null, "what has no server is well still");
             Assert.Single((await host.ObserveAsync(Point("hung"), null, CancellationToken.None)).Mounts);
             Assert.Equal((local, 0L, 0), (host.WorkerPid, host.Counters.WrittenOff, host.Counters.Stuck));
             Assert.InRange(host.Counters.Running, 2, 4);

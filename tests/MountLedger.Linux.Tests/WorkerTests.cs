@@ -140,8 +140,9 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
     {
         var pid = host.WorkerPid!.Value;
         await using var later = Host(TimeSpan.FromSeconds(20));
-        Assert.Empty(await later.KillEarlierWorkersAsync(CancellationToken.None));
-        await WaitFor(() => !Directory.Exists($"/proc/{pid}"));
+        // On a loaded machine it may take longer to die than is waited for, and is told as stuck.
+        Assert.All(await later.KillEarlierWorkersAsync(CancellationToken.None), stuck => Assert.Equal(pid, stuck));
+        await WaitFor(() => !Directory.Exists($"/proc/{pid}") && later.Counters.Stuck == 0);
         await later.StartAsync(CancellationToken.None);
         Assert.Single(Directory.GetFiles(Path.Combine(RunDirectory, "workers")));
     }
@@ -175,8 +176,7 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
         await PrepareAsync(host, Point("t"));
         Assert.Equal(pid, host.WorkerPid);
         await host.DisposeAsync();
-        await WaitFor(() => !Directory.Exists($"/proc/{pid}"));
-        Assert.Empty(Directory.GetFiles(Path.Combine(RunDirectory, "workers")));
+        await WaitFor(() => !Directory.Exists($"/proc/{pid}") && Directory.GetFiles(Path.Combine(RunDirectory, "workers")).Length == 0);
     }
 
     [RootFact]

@@ -22,7 +22,7 @@ public sealed class AppendCostTests(PostgresServer server) : LedgerTest(server)
         }
 
         // A session hands in its statistics when it ends.
-        Database.DataSource.Clear();
+        await ReopenAsync();
         const int appends = Rounds * Mountpoints;
         await EventuallyAsync(async () =>
             await ScalarAsync<long>("select n_tup_ins from pg_stat_user_tables where relname = 'mt_events'") == 2 * appends);

@@ -31,11 +31,21 @@ public abstract class LedgerTest(PostgresServer server) : IAsyncLifetime
     public async Task InitializeAsync()
     {
         ConnectionString = await server.CreateLedgerAsync();
-        Database = LedgerDatabase.Open(ConnectionString);
-        Store = new PostgresEventStore(Database);
+        Open();
     }
 
     public async Task DisposeAsync() => await Database.DisposeAsync();
+
+    /// <summary>A ledger that is waited for longer than an agent would: on a loaded machine a second to connect is not much.</summary>
+    internal static LedgerDatabase OpenPatiently(string connectionString) =>
+        LedgerDatabase.Open(new NpgsqlConnectionStringBuilder(connectionString) { Timeout = 15, CommandTimeout = 30 }.ConnectionString);
+
+    /// <summary>Ends all sessions of this test's ledger, its writers' too, and goes on with new ones.</summary>
+    protected async Task ReopenAsync()
+    {
+        await Database.DisposeAsync();
+        Open();
+    }
 
     protected static ImmutableArray<LedgerEvent> FirstAttach(string volume = "vol", string consumer = "vm-1") =>
     [
@@ -109,10 +119,16 @@ public abstract class LedgerTest(PostgresServer server) : IAsyncLifetime
     protected static StoredRequest Request(string key, string actor = "alice", string body = "b0", string? answer = null) =>
         new(key, actor, body, Path, null, answer is null ? null : 200, answer);
 
-    /// <summary>Retries until <paramref name="condition"/> holds; ten seconds at most.</summary>
+    /// <summary>Retries until <paramref name="condition"/> holds; for thirty seconds.</summary>
     protected static async Task EventuallyAsync(Func<Task<bool>> condition)
     {
-        for (var i = 0; i < 200 && !await condition(); i++) await Task.Delay(50);
+        for (var i = 0; i < 600 && !await condition(); i++) await Task.Delay(50);
         Assert.True(await condition());
+    }
+
+    private void Open()
+    {
+        Database = OpenPatiently(ConnectionString);
+        Store = new PostgresEventStore(Database);
     }
 }

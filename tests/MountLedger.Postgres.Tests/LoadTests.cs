@@ -58,10 +58,10 @@ public sealed class LoadTests(PostgresServer server) : LedgerTest(server)
         await AppendAsync(new StreamKey("h2", Path), FirstAttach());
         await AppendHostAsync(new HostEvent.HostUp(null));
 
-        var loaded = await Store.LoadHostAsync(Host, default);
+        var loaded = (await Store.LoadHostAsync(Host, default)).ToDictionary(state => state.Mountpoint);
 
-        Assert.Equal([Path, "/srv/drifted"], loaded.Select(state => state.Mountpoint));
-        Assert.Single(loaded[0].Attachments);
+        Assert.Equal(new HashSet<string> { Path, "/srv/drifted" }, loaded.Keys.ToHashSet());
+        Assert.Single(loaded[Path].Attachments);
     }
 
     [PostgresFact]

@@ -7,8 +7,8 @@ public sealed class MigratorTests(PostgresServer server) : LedgerTest(server)
     public async Task Two_that_migrate_at_once_apply_each_file_once()
     {
         var connectionString = await Server.CreateEmptyAsync();
-        await using var first = LedgerDatabase.Open(connectionString);
-        await using var second = LedgerDatabase.Open(connectionString);
+        await using var first = OpenPatiently(connectionString);
+        await using var second = OpenPatiently(connectionString);
 
         var applied = await Task.WhenAll(
             Task.Run(() => new Migrator(first).MigrateAsync(default)), Task.Run(() => new Migrator(second).MigrateAsync(default)));
@@ -54,7 +54,7 @@ public sealed class MigratorTests(PostgresServer server) : LedgerTest(server)
     [PostgresFact]
     public async Task Another_encoding_is_refused()
     {
-        await using var latin = LedgerDatabase.Open(await Server.CreateEmptyAsync("LATIN1"));
+        await using var latin = OpenPatiently(await Server.CreateEmptyAsync("LATIN1"));
 
         var refused = await Assert.ThrowsAsync<SchemaException>(() => new Migrator(latin).MigrateAsync(default));
 

@@ -18,6 +18,9 @@ internal sealed record StormResult(
 /// </summary>
 internal sealed class Storm
 {
+    /// <summary>So many there are between two kills, on average; some blows take two kills.</summary>
+    public const int PairsBetweenKillsMin = 10;
+
     private const int Clients = 12;
     private const int PairsBetween = 12;
     private const int WholeEvery = 25;
@@ -51,7 +54,8 @@ internal sealed class Storm
     /// <param name="kills">How many times somebody is killed.</param>
     /// <param name="seed">Decides which points and victims, in which order; what meets them is chance.</param>
     /// <param name="say">Gets a line now and then.</param>
-    public static async Task<StormResult> RunAsync(int kills, int seed, Action<string> say)
+    /// <param name="killsMax">Up to so many, until there were enough kills at a point and pairs between kills for the storm to say something.</param>
+    public static async Task<StormResult> RunAsync(int kills, int seed, Action<string> say, int killsMax = 0)
     {
         RootEnvironment.Require();
         var clock = Stopwatch.StartNew();
@@ -59,7 +63,7 @@ internal sealed class Storm
         var storm = new Storm(seed, agent, say);
         using var http = AgentProcess.ClientOf(agent.Process.Socket);
         http.Timeout = TimeSpan.FromSeconds(30);
-        await storm.RunAsync(kills, http);
+        await storm.RunAsync(kills, Math.Max(kills, killsMax), http);
         var violations = storm._tally.Violations;
         return new StormResult(
             seed, storm._kills, storm._atPoints, storm._byPoint, storm._byVictim, storm._missed, storm._tally.Pairs, storm._tally.Repeats, storm._starts,
@@ -68,7 +72,10 @@ internal sealed class Storm
 
     private string Vandalised => _agent.Process.PathOf("vandalised");
 
-    private async Task RunAsync(int kills, HttpClient http)
+    /// <summary>Of so many kills, the least that are to be at a point: of three blows, two are.</summary>
+    public static int AtPointsMin(int kills) => kills / 3;
+
+    private async Task RunAsync(int kills, int killsMax, HttpClient http)
     {
         using var stop = new CancellationTokenSource();
         for (var number = 0; number < Clients; number++)
@@ -81,7 +88,7 @@ internal sealed class Storm
             await WorkAsync();
             foreach (var blow in KillPlan.Blows(_random))
             {
-                if (_kills >= kills || _tally.Violations.Count > 0) break;
+                if (_kills >= killsMax || (_kills >= kills && IsEnough(kills)) || _tally.Violations.Count > 0) break;
                 await StrikeAsync(blow);
                 await ServeAsync();
                 await CheckAsync(whole: _kills % WholeEvery == 0 || _kills >= kills);
@@ -95,6 +102,8 @@ internal sealed class Storm
             await Task.WhenAll(work);
         }
     }
+
+    private bool IsEnough(int kills) => _atPoints >= AtPointsMin(kills) && _tally.Pairs >= PairsBetweenKillsMin * _kills;
 
     /// <summary>Of one client: places of its own, some that all share, and a pair of which one is below the other.</summary>
     private List<Place> PlacesOf(int number)

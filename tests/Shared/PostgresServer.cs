@@ -102,6 +102,8 @@ public sealed class PostgresServer : IAsyncLifetime
         if (own is not null) settings.Username = ClusterSetup.Ledger;
         // A server has a hundred connections, and those of the test before may not have ended yet.
         settings.MaxPoolSize = 12;
+        // Callers who are more than these wait for one, on a loaded machine longer than the second that a ledger sets.
+        settings.Timeout = 30;
         return settings.ConnectionString;
     }
 

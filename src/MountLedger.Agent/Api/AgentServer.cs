@@ -15,6 +15,8 @@ public static class AgentServer
         if (Launcher.OfThisProcess is null && Capabilities.CanBeGivenUp())
             Capabilities.GiveUp(settings.Workers().FileName, ["launcher", "--", .. args]);
         FileCreationMask.Restrict(Convert.ToUInt32("022", 8));
+        using var launcher = Launcher.OfThisProcess;
+        var search = settings.Postgres is null && launcher is not null ? OwnPostgres.SearchAsync(settings.StateDir) : null;
         // The content root is not the working directory, and nothing is watched: the web host would walk and watch every directory
         // below it, mounts included, and the agent must not touch those.
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
@@ -31,8 +33,8 @@ public static class AgentServer
         });
         builder.Logging.SetMinimumLevel(LogLevel.Information)
             .AddFilter("Microsoft", LogLevel.Warning).AddFilter("Microsoft.Extensions.Hosting", LogLevel.None).AddFilter("Npgsql", LogLevel.Warning);
-        using var launcher = Launcher.OfThisProcess;
         if (launcher is not null) builder.Services.AddSingleton(launcher);
+        if (search is not null) builder.Services.AddSingleton(search);
         builder.Services.AddMountLedger(settings);
         builder.Services.AddSingleton<MeterReadings>();
         builder.Services.AddOpenApi("v1");
@@ -48,6 +50,9 @@ public static class AgentServer
 
         PrepareSocket(settings.Socket);
         await using var app = builder.Build();
+        // It does not need what is mapped and opened here, and takes longer.
+        var service = app.Services.GetRequiredService<MountLedgerService>();
+        service.Begin();
         app.UseProblems();
         app.MapOpenApi();
         app.MapMounts();
@@ -58,7 +63,6 @@ public static class AgentServer
 
         // Whoever can connect may mount: the agent's own user alone, until somebody opens the socket wider. Connecting takes
         // the right to write, which the mask has kept from everybody else since the socket appeared.
-        var service = app.Services.GetRequiredService<MountLedgerService>();
         using var hangUp = PosixSignalRegistration.Create(PosixSignal.SIGHUP, signal =>
         {
             // A closed terminal is a reason to stop, but not one to be torn down for.

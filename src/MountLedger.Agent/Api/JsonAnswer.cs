@@ -1,4 +1,3 @@
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using MountLedger.Wire;
@@ -6,13 +5,14 @@ using MountLedger.Wire;
 namespace MountLedger.Agent;
 
 /// <summary>An answer that has been written already, with its status; a problem has its own content type.</summary>
-public sealed class JsonAnswer(int status, string json, long? version = null) : IResult
+public sealed class JsonAnswer(int status, byte[] json, long? version = null) : IResult
 {
     public int Status => status;
 
-    public string Json => json;
+    /// <summary>The document, in UTF-8.</summary>
+    public ReadOnlyMemory<byte> Json => json;
 
-    public static JsonAnswer Of<T>(T value, JsonTypeInfo<T> type) => new(200, JsonSerializer.Serialize(value, type));
+    public static JsonAnswer Of<T>(T value, JsonTypeInfo<T> type) => new(200, JsonSerializer.SerializeToUtf8Bytes(value, type));
 
     public static JsonAnswer Of(Problem problem)
     {
@@ -43,12 +43,11 @@ public sealed class JsonAnswer(int status, string json, long? version = null) : 
     public async Task ExecuteAsync(HttpContext httpContext)
     {
         var response = httpContext.Response;
-        var body = Encoding.UTF8.GetBytes(json);
         response.StatusCode = status;
         response.ContentType = status >= 400 ? "application/problem+json" : "application/json";
-        response.ContentLength = body.Length;
+        response.ContentLength = json.Length;
         if (version is { } current) response.Headers.ETag = $"\"{current}\"";
         if (status == 503) response.Headers.RetryAfter = "1";
-        await response.Body.WriteAsync(body, httpContext.RequestAborted);
+        await response.Body.WriteAsync(json, httpContext.RequestAborted);
     }
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using MountLedger.Wire;
 
 namespace MountLedger.Agent;
@@ -33,13 +34,14 @@ public static class OperatorRequests
 
         var answer = await run(conditions.IfVersion);
         if (answer.Status >= 500) return answer; // Not an answer to keep: the repeat is to try again, and what is so already is recorded once.
+        var json = Encoding.UTF8.GetString(answer.Json.Span);
         var row = await access.Ledger.RecordAsync(async () => await store.SaveAnswerAsync(
-            host, new StoredRequest(key, actor, asked, Mountpoint: null, Version: null, answer.Status, answer.Json), CancellationToken.None));
-        return row.Answer == answer.Json && row.BodyHash == asked ? answer : Again(row, asked, actor);
+            host, new StoredRequest(key, actor, asked, Mountpoint: null, Version: null, answer.Status, json), CancellationToken.None));
+        return row.Answer == json && row.BodyHash == asked ? answer : Again(row, asked, actor);
     }
 
     private static JsonAnswer Again(StoredRequest row, string asked, string actor) =>
         row.BodyHash != asked || row.Actor != actor
             ? JsonAnswer.Of(new CommandResult.KeyReused(row.Key))
-            : new JsonAnswer(row.Status ?? 200, row.Answer ?? "");
+            : new JsonAnswer(row.Status ?? 200, Encoding.UTF8.GetBytes(row.Answer ?? ""));
 }

@@ -60,7 +60,7 @@ public static class QueryEndpoints
         if (state.Version == 0)
             return JsonAnswer.Of(Problems.NotFound($"nothing was ever recorded of {path} on host {host}: `mountledger ls` shows what is"));
         return new JsonAnswer(
-            200, System.Text.Json.JsonSerializer.Serialize(Views.Of(state) with { AsOf = asOf }, Answers.Json.MountpointView), state.Version);
+            200, System.Text.Json.JsonSerializer.SerializeToUtf8Bytes(Views.Of(state) with { AsOf = asOf }, Answers.Json.MountpointView), state.Version);
     }
 
     private static async Task<IResult> HistoryAsync(HttpContext http, LedgerAccess ledger, NodeAccess access, InputPolicy policy, TimeProvider time)

@@ -96,7 +96,7 @@ public static class RepairEndpoints
     private static JsonAnswer Of(RepairAnswer answer) => answer switch
     {
         RepairAnswer.Changed changed => new JsonAnswer(
-            200, System.Text.Json.JsonSerializer.Serialize(Views.Of(changed.State), Answers.Json.MountpointView), changed.State.Version),
+            200, System.Text.Json.JsonSerializer.SerializeToUtf8Bytes(Views.Of(changed.State), Answers.Json.MountpointView), changed.State.Version),
         RepairAnswer.Reconciled done => JsonAnswer.Of(
             new ListOf<RepairView>([.. done.Lines.Select(Views.Of)], Next: null), Answers.Json.ListOfRepairView),
         RepairAnswer.Rejected rejected => JsonAnswer.Of(new CommandResult.Rejected(rejected.Rejection, rejected.State)),

@@ -1,5 +1,7 @@
 using System.Buffers;
+using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 
@@ -157,23 +159,24 @@ internal sealed class HeadsContent(string host)
 
     private KeptHead? Head(string mountpoint, JsonElement json, KeptHead? before)
     {
-        IEnumerable<Attachment> attachments;
+        ImmutableSortedDictionary<AttachmentKey, Attachment> attachments;
         if (json.TryGetProperty("all", out var all))
         {
-            attachments = all.EnumerateArray().Select(Read);
+            attachments = MountState.AttachmentsOf(all.EnumerateArray().Select(Read));
         }
         else
         {
+            // Only what has changed is touched: a line is read for each change, and there may be ten thousand attachments.
             if (before?.State.Version != json.GetProperty("from").GetInt64()) return null;
             var removed = json.GetProperty("remove").EnumerateArray().Select(item => new AttachmentKey(item[0].GetString()!, item[1].GetString()!));
-            var confirm = json.GetProperty("confirm").GetBoolean();
             attachments = before!.State.Attachments.RemoveRange(removed)
-                .SetItems(json.GetProperty("add").EnumerateArray().Select(Read).Select(item => KeyValuePair.Create(item.Key, item))).Values
-                .Select(item => confirm ? item with { Confirmed = true } : item);
+                .SetItems(json.GetProperty("add").EnumerateArray().Select(Read).Select(item => KeyValuePair.Create(item.Key, item)));
+            if (json.GetProperty("confirm").GetBoolean()) attachments = MountState.Confirmed(attachments);
         }
         var state = MountStateCodec.Decode(
-            new StreamKey(host, mountpoint), json.GetProperty("v").GetInt64(), json.GetProperty("g").GetInt64(), json.GetProperty("state").GetRawText(),
-            json.GetProperty("at").GetDateTimeOffset(), [.. attachments]);
+            new StreamKey(host, mountpoint), json.GetProperty("v").GetInt64(), json.GetProperty("g").GetInt64(), JsonMarshal.GetRawUtf8Value(json.GetProperty("state")),
+            json.GetProperty("at").GetDateTimeOffset()) with
+        { Attachments = attachments };
         return new KeptHead(state, json.GetProperty("h").GetString());
     }
 

@@ -10,7 +10,7 @@ namespace MountLedger.Agent;
 /// </summary>
 public sealed class MountLedgerService(
     AgentSettings settings, NodeAccess access, LedgerAccess ledger, WorkerOptions workerOptions, TimeProvider time, IHostApplicationLifetime lifetime,
-    ILoggerFactory loggers) : IHostedService, IAsyncDisposable
+    ILoggerFactory loggers, Task<RunningPostgres?>? search = null) : IHostedService, IAsyncDisposable
 {
     /// <summary>How long a ledger that cannot be reached is waited for between tries.</summary>
     private static readonly TimeSpan LedgerRetryDelay = TimeSpan.FromSeconds(1);
@@ -26,6 +26,7 @@ public sealed class MountLedgerService(
     private Task _starting = Task.CompletedTask;
     private Task _pulse = Task.CompletedTask;
     private bool _hasLease;
+    private bool _begun;
 
     /// <summary>Commands are taken from now on.</summary>
     public Task Ready => _ready.Task;
@@ -42,8 +43,10 @@ public sealed class MountLedgerService(
     /// <summary>Why what the agent has seen of its ledger cannot be kept in the state directory; null when it can.</summary>
     public string? HeadsProblem => _heads?.Problem;
 
-    public Task StartAsync(CancellationToken cancellationToken)
+    /// <summary>Begins at once with what the host would begin with when it starts.</summary>
+    public void Begin()
     {
+        if (Interlocked.Exchange(ref _begun, true)) return;
         lifetime.ApplicationStopping.Register(() =>
         {
             // Who waits for an outcome gets it, if it comes in the time that running operations are given.
@@ -51,6 +54,11 @@ public sealed class MountLedgerService(
             access.EndWaitsAfter(TimeSpan.FromSeconds(settings.ShutdownSeconds));
         });
         _starting = Task.Run(RunAsync, CancellationToken.None);
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        Begin();
         return Task.CompletedTask;
     }
 
@@ -197,7 +205,7 @@ public sealed class MountLedgerService(
         var connection = settings.Postgres;
         if (connection is null)
         {
-            _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, cancellationToken);
+            _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, search, cancellationToken);
             connection = _postgres.ConnectionString;
         }
         var database = ledger.Open(connection);
@@ -213,6 +221,7 @@ public sealed class MountLedgerService(
                 _logger.LedgerAwaited(e.Message);
                 access.Close($"the agent is starting: {e.Message}");
                 await Task.Delay(LedgerRetryDelay, time, cancellationToken);
+                await RestartOwnPostgresAsync();
             }
         }
     }
@@ -223,7 +232,7 @@ public sealed class MountLedgerService(
         if (_postgres is not { } dead) return;
         try
         {
-            _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, _stop.Token);
+            _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, search: null, _stop.Token);
             await dead.DisposeAsync();
         }
 #pragma warning disable CA1031 // Whatever keeps it from starting now, it is tried again; the lease has to be renewed meanwhile.

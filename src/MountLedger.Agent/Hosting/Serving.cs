@@ -49,7 +49,8 @@ internal sealed class Serving(
         var desired = ledger.Store.LoadHostAsync(agent.Host, cancellationToken);
         // 4. Workers of earlier lives are dead before anything is believed of the mount table.
         _host = new WorkerMountHost(workerOptions);
-        await Task.WhenAll(RecordStartAsync(agent, epochHere, epochThere, cancellationToken), StartWorkerAsync(_host, cancellationToken));
+        await Task.WhenAll(KillEarlierAsync(_host, cancellationToken), RecordStartAsync(agent, epochHere, epochThere, cancellationToken));
+        var worker = StartWorkerAsync(_host, cancellationToken);
 
         // 5. Compare, then open.
         access.Close("the agent is starting: it compares the ledger with the mount table");
@@ -60,7 +61,7 @@ internal sealed class Serving(
             new ExecutorOptions { PollInterval = IntervalOf(settings.PollSeconds) },
             driftOptions: new DriftOptions { AuditInterval = IntervalOf(settings.AuditSeconds) }, lease: lease, heads: heads);
         node.Journal.OnFenced = () => _ = SupersededAsync(agent);
-        await node.StartAsync(cancellationToken);
+        await node.StartAsync(worker, cancellationToken);
         _upkeep.Add(KeepUpAsync(() => ListenAsync(node)));
         _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
         _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(ledger.Store)));
@@ -142,10 +143,14 @@ internal sealed class Serving(
         KillPoint.Reached("start-recorded");
     }
 
-    private static async Task StartWorkerAsync(WorkerMountHost host, CancellationToken cancellationToken)
+    private static async Task KillEarlierAsync(WorkerMountHost host, CancellationToken cancellationToken)
     {
         await host.KillEarlierWorkersAsync(cancellationToken);
         KillPoint.Reached("start-workers-killed");
+    }
+
+    private static async Task StartWorkerAsync(WorkerMountHost host, CancellationToken cancellationToken)
+    {
         await host.StartAsync(cancellationToken);
         KillPoint.Reached("start-worker-ready");
     }

@@ -52,5 +52,9 @@ public sealed class HostLock : IDisposable
         }
     }
 
-    public void Dispose() => file.Dispose();
+    public void Dispose()
+    {
+        if (!file.SafeFileHandle.IsClosed) IdentityCalls.Unlock((int)file.SafeFileHandle.DangerousGetHandle());
+        file.Dispose();
+    }
 }

@@ -7,6 +7,7 @@ internal static partial class IdentityCalls
 {
     private const int LOCK_EX = 2;
     private const int LOCK_NB = 4;
+    private const int LOCK_UN = 8;
     private const nuint NS_GET_MNTNS_ID = 0x8008b705;
     private const int PasswordBufferSize = 4096;
 
@@ -16,6 +17,9 @@ internal static partial class IdentityCalls
         var rc = Flock(descriptor, LOCK_EX | LOCK_NB);
         return rc == 0 ? 0 : Marshal.GetLastPInvokeError();
     }
+
+    /// <summary>Gives the lock back, also when a child that has just been forked still has the descriptor.</summary>
+    public static void Unlock(int descriptor) => Flock(descriptor, LOCK_UN);
 
     /// <summary>The unique id of the mount namespace that an open /proc/PID/ns/mnt shows; null on a kernel that has none.</summary>
     public static unsafe ulong? MountNamespaceId(int descriptor)

@@ -121,8 +121,8 @@ internal static class LoopDevices
         }
         catch (Exception problem) when (problem is IOException or UnauthorizedAccessException)
         {
-            // A device that is cleared while it is read: it is not there at the next look.
-            errno = Errno.EIO;
+            // ENODEV: the device was let go between opening and reading; .NET gives the error number of what it has no exception of its own for.
+            errno = problem.HResult == Errno.ENODEV ? Errno.ENODEV : Errno.EIO;
             return null;
         }
     }

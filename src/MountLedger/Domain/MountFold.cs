@@ -134,12 +134,7 @@ internal static class MountFold
     private static MountState Confirmed(MountState state)
     {
         if (!state.Holds || state.Attachments.Values.All(attachment => attachment.Confirmed)) return state;
-        return state with
-        {
-            Attachments = state.Attachments.SetItems(
-                state.Attachments.Where(pair => !pair.Value.Confirmed)
-                    .Select(pair => KeyValuePair.Create(pair.Key, pair.Value with { Confirmed = true }))),
-        };
+        return state with { Attachments = MountState.Confirmed(state.Attachments) };
     }
 
     /// <summary>

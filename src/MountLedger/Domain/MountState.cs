@@ -72,6 +72,11 @@ public sealed record MountState
     public static ImmutableSortedDictionary<AttachmentKey, Attachment> AttachmentsOf(IEnumerable<Attachment> attachments) =>
         NoAttachments.AddRange(attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment)));
 
+    /// <summary>The same attachments, all of them confirmed.</summary>
+    public static ImmutableSortedDictionary<AttachmentKey, Attachment> Confirmed(ImmutableSortedDictionary<AttachmentKey, Attachment> attachments) =>
+        attachments.SetItems(
+            attachments.Where(pair => !pair.Value.Confirmed).Select(pair => KeyValuePair.Create(pair.Key, pair.Value with { Confirmed = true })));
+
     public static MountState Initial(StreamKey stream) => new() { Stream = stream };
 
     public string Mountpoint => Stream.Id;

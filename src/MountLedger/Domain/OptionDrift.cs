@@ -57,10 +57,10 @@ public static class OptionDrift
     {
         foreach (var option in wanted.Options)
         {
-            var (key, value) = Split(option);
-            if (value is null || !Comparable.Contains(key)) continue;
-            var shown = found.SuperOptions.Select(Split).FirstOrDefault(pair => pair.Key == key).Value;
-            if (shown is not null && !Same(key, value, shown)) yield return $"with {key}={shown} instead of {option}";
+            var equals = option.IndexOf('=', StringComparison.Ordinal);
+            if (equals < 0 || option[..equals] is var key && !Comparable.Contains(key)) continue;
+            var shown = found.SuperOptions.FirstOrDefault(candidate => candidate.StartsWith(option[..(equals + 1)], StringComparison.Ordinal))?[(equals + 1)..];
+            if (shown is not null && !Same(key, option[(equals + 1)..], shown)) yield return $"with {key}={shown} instead of {option}";
         }
     }
 
@@ -81,11 +81,5 @@ public static class OptionDrift
         var shift = text.Length == 0 ? 0 : char.ToLowerInvariant(text[^1]) switch { 'k' => 10, 'm' => 20, 'g' => 30, 't' => 40, _ => 0 };
         var digits = shift == 0 ? text : text[..^1];
         return ulong.TryParse(digits, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number << shift : null;
-    }
-
-    private static (string Key, string? Value) Split(string option)
-    {
-        var equals = option.IndexOf('=', StringComparison.Ordinal);
-        return equals < 0 ? (option, null) : (option[..equals], option[(equals + 1)..]);
     }
 }

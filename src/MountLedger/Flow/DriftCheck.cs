@@ -26,7 +26,7 @@ public sealed class DriftCheck(
             // Who came or left meanwhile changes nothing about what was seen, and would not look again; another mount does.
             newest => recorded = newest.Kernel != state.Kernel || (newest.Kernel is null && newest.Spec != state.Spec)
                 ? []
-                : [.. DriftRules.Compare(newest, sight, host.Identity, MayBeForeign(newest.Mountpoint)), .. DataGone(newest, hasEntries)],
+                : [.. DriftRules.Compare(newest, sight, host.Identity, MayBeForeign(newest)), .. DataGone(newest, hasEntries)],
             agent.Own(), cancellationToken);
         foreach (var change in recorded)
         {
@@ -40,6 +40,9 @@ public sealed class DriftCheck(
     public bool MayBeForeign(string path) =>
         roots.Any(root => MountPath.IsBelow(path, root))
         && !MountPath.AncestorsOf(path).Any(above => live.PresentAt(above)?.Kernel?.Spec.Options.Contains("rbind") == true);
+
+    /// <summary>Whether a mount at this mountpoint could be nobody's: where one of ours is known to be that is not asked.</summary>
+    public bool MayBeForeign(MountState state) => state.Kernel is null && MayBeForeign(state.Mountpoint);
 
     /// <summary>Where the mount is that the ledger knows here, when it is not here.</summary>
     private async Task<ObservedMount?> ElsewhereAsync(MountState state, Observation seen, CancellationToken cancellationToken) =>

@@ -83,7 +83,7 @@ public sealed class DriftWatch(
     private bool IsSuspect(MountState state, TableSnapshot table) =>
         // What lies in a directory is not in the table.
         state.Drift.ContainsKey(DriftKind.ShadowedData)
-        || !DriftRules.Compare(state, table.SightOf(state, host.Identity), host.Identity, check.MayBeForeign(state.Mountpoint)).IsEmpty;
+        || !DriftRules.Compare(state, table.SightOf(state, host.Identity), host.Identity, check.MayBeForeign(state)).IsEmpty;
 
     private async Task FollowAsync(IAsyncEnumerable<MountTableChange> changes, CancellationToken cancellationToken)
     {

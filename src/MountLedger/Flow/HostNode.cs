@@ -65,12 +65,15 @@ public sealed class HostNode : IAsyncDisposable
     public DriftWatch? Watch { get; }
 
     /// <summary>Compares ledger and kernel, then begins to act. Commands may be given from then on.</summary>
-    public async Task<ReconcileReport> StartAsync(CancellationToken cancellationToken)
+    /// <param name="mayAct">Awaited before the first operation on the kernel: what carries them out is there.</param>
+    /// <param name="cancellationToken">Ends it before anything was done.</param>
+    public async Task<ReconcileReport> StartAsync(Task mayAct, CancellationToken cancellationToken)
     {
         // Watched before it is listed: what happens in between is told.
         var changes = Watch is null ? null : _host.WatchAsync(_stop.Token);
         var report = await Reconciler.RunAsync(cancellationToken);
         KillPoint.Reached("start-compared");
+        await mayAct;
         await Behind.MarkAsync(cancellationToken);
         _toRepair = report.ToRepair;
         Executor.Start();

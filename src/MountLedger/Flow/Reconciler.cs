@@ -46,7 +46,7 @@ public sealed class Reconciler(
                 unsettled++;
                 continue;
             }
-            var changes = DriftRules.Compare(state, table.SightOf(state, host.Identity), host.Identity, check.MayBeForeign(state.Mountpoint));
+            var changes = DriftRules.Compare(state, table.SightOf(state, host.Identity), host.Identity, check.MayBeForeign(state));
             var isMissing = state.Drift.ContainsKey(DriftKind.Missing) || changes.Any(change => change is MountEvent.DriftDetected { Kind: DriftKind.Missing });
             if (isMissing && !state.IsBehind && !state.RepairPaused && !state.Attachments.IsEmpty) toRepair[state.Mountpoint] = state.Kernel;
             if (changes.IsEmpty && !state.Drift.ContainsKey(DriftKind.ShadowedData)) continue;

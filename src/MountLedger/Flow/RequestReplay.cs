@@ -1,3 +1,4 @@
+using System.Text;
 using MountLedger.Wire;
 
 namespace MountLedger;
@@ -30,7 +31,8 @@ public sealed class RequestReplay(IEventStore store, LiveStates live)
         MountCommand command, RequestKey request, CommandResult result, long? version, CancellationToken patience)
     {
         if (result is CommandResult.Pending or CommandResult.Replayed or CommandResult.KeyReused or CommandResult.Unavailable) return result;
-        var (status, json) = Answers.Render(result);
+        var (status, document) = Answers.Render(result);
+        var json = Encoding.UTF8.GetString(document);
         try
         {
             KillPoint.Reached("before-answer-kept");

@@ -1,5 +1,8 @@
+using System.Collections.Immutable;
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace MountLedger.Wire;
 
@@ -10,13 +13,15 @@ public static class Answers
     public static readonly AnswerJson Json = new(new JsonSerializerOptions(AnswerJson.Default.Options)
     {
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        Converters = { new AttachmentWriter() },
     });
 
-    public static (int Status, string Json) Render(CommandResult result) => result switch
+    /// <summary>The status, and the document in UTF-8.</summary>
+    public static (int Status, byte[] Json) Render(CommandResult result) => result switch
     {
         CommandResult.Done done => (200, Write(Outcome(done.State, done.Outcome))),
         CommandResult.Pending pending => (202, Write(Outcome(pending.State, MountLedger.Outcome.Pending))),
-        CommandResult.Replayed replayed => (replayed.Status, replayed.Answer),
+        CommandResult.Replayed replayed => (replayed.Status, Encoding.UTF8.GetBytes(replayed.Answer)),
         CommandResult.Rejected { Rejection: Rejection.VersionConflict { Expected: not null } conflict } rejected =>
             Render(Of(412, "the mountpoint has changed", conflict, rejected.State)),
         CommandResult.Rejected { Rejection: Rejection.NotPermitted refused } rejected =>
@@ -38,8 +43,8 @@ public static class Answers
         _ => throw new ArgumentOutOfRangeException(nameof(result), result, "not a result"),
     };
 
-    public static (int Status, string Json) Render(Problem problem) =>
-        (problem.Status, JsonSerializer.Serialize(problem, Json.Problem));
+    public static (int Status, byte[] Json) Render(Problem problem) =>
+        (problem.Status, JsonSerializer.SerializeToUtf8Bytes(problem, Json.Problem));
 
     private static Problem Of(int status, string title, Rejection rejection, MountState state) => new()
     {
@@ -71,9 +76,29 @@ public static class Answers
         };
     }
 
-    private static string Write(OutcomeView view) => JsonSerializer.Serialize(view, Json.OutcomeView);
+    private static byte[] Write(OutcomeView view) => JsonSerializer.SerializeToUtf8Bytes(view, Json.OutcomeView);
 
     private static string Name(OperationKind kind) => JsonNamingPolicy.KebabCaseLower.ConvertName(kind.ToString());
+}
+
+/// <summary>
+/// Writes what a mountpoint may have ten thousand of, each time that one more comes: the same document as by the serializer's own way, which goes through the description
+/// of each member.
+/// </summary>
+internal sealed class AttachmentWriter : JsonConverter<AttachmentView>
+{
+    public override AttachmentView? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+        JsonSerializer.Deserialize(ref reader, AnswerJson.Default.AttachmentView);
+
+    public override void Write(Utf8JsonWriter writer, AttachmentView value, JsonSerializerOptions options)
+    {
+        writer.WriteStartObject();
+        writer.WriteString("volume"u8, value.Volume);
+        writer.WriteString("consumer"u8, value.Consumer);
+        writer.WriteString("since"u8, value.Since);
+        writer.WriteString("actor"u8, value.Actor);
+        writer.WriteEndObject();
+    }
 }
 
 /// <summary>From the domain's states to the shapes of the contract.</summary>
@@ -89,12 +114,18 @@ public static class Views
         Source = state.Spec?.Source,
         Fstype = state.Spec?.FsType,
         Options = state.Spec?.Options ?? [],
-        Attachments = [.. state.Attachments.Values.Select(attachment =>
-            new AttachmentView(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor))],
+        Attachments = Of(state.Attachments),
         Kernel = state.Kernel is { } kernel ? new KernelView(kernel.BootId, kernel.MountId) : null,
         Error = Doubt(state) ?? (state.Error is { } error ? Of(error) : Stale(state)),
         UpdatedAt = state.Version == 0 ? null : state.UpdatedAt,
     };
+
+    private static ImmutableArray<AttachmentView> Of(ImmutableSortedDictionary<AttachmentKey, Attachment> attachments)
+    {
+        var views = ImmutableArray.CreateBuilder<AttachmentView>(attachments.Count);
+        foreach (var (_, attachment) in attachments) views.Add(new AttachmentView(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor));
+        return views.MoveToImmutable();
+    }
 
     /// <summary>Of an operation whose outcome nobody knows: that, and why.</summary>
     private static ErrorView? Doubt(MountState state) => state is { Uncertain: true, UncertainReason: { } reason }

@@ -151,7 +151,7 @@ internal sealed class SimAgent : ILogger
             driftOptions: _world.IsWatched ? new DriftOptions { AuditInterval = World.AuditInterval } : null, lease: _lease);
         // What the table is compared with is what it is now.
         _machine.WasDisturbed = false;
-        if (await TryAsync(() => node.StartAsync(CancellationToken.None)) is null) return false;
+        if (await TryAsync(() => node.StartAsync(Task.CompletedTask, CancellationToken.None)) is null) return false;
         Listen(node);
         Run(() => RenewAsync(node));
         IsOpen = true;

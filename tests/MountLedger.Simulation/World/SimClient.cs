@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace MountLedger.Simulation;
 
 /// <summary>
@@ -156,9 +158,9 @@ internal sealed class SimClient(World world, string name, bool isElsewhere = fal
         if (first is CommandResult.Unavailable or CommandResult.Pending or CommandResult.Replayed) return;
         if (again is CommandResult.Unavailable or CommandResult.Pending) return;
         var (status, json) = Wire.Answers.Render(first);
-        var (statusAgain, jsonAgain) = again is CommandResult.Replayed replayed ? (replayed.Status, replayed.Answer) : Wire.Answers.Render(again);
+        var (statusAgain, jsonAgain) = Wire.Answers.Render(again);
         // An answer that could not be kept is worked out again, from the history.
-        if (status != statusAgain) world.Fail($"{command.Stream.Id}: {name} was answered {status} {json}, and the same request later {statusAgain} {jsonAgain}");
+        if (status != statusAgain) world.Fail($"{command.Stream.Id}: {name} was answered {status} {Encoding.UTF8.GetString(json)}, and the same request later {statusAgain} {Encoding.UTF8.GetString(jsonAgain)}");
     }
 
     private async Task<CommandResult> AskAgainAsync(MountCommand command)

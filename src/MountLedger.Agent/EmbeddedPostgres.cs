@@ -253,7 +253,7 @@ public sealed class EmbeddedPostgres : IAsyncDisposable
             ("unix_socket_directories", $"\"{socketDirectory.Replace("\"", "\"\"", StringComparison.Ordinal)}\""),
             ("port", "5432"), ("max_connections", "100"), ("shared_buffers", "64MB"), ("max_wal_size", "256MB"),
             // Every change of a mountpoint leaves a dead row behind: a minute of them, the default, is fifty times what a busy host has of live ones.
-            ("autovacuum_naptime", "10s"),
+            ("autovacuum_naptime", "5s"),
             ("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on"), ("jit", "off"), ("timezone", "UTC"),
             ("logging_collector", "on"), ("log_directory", logDirectory), ("log_filename", "server-%Y%m%d-%H%M%S.log"),
             ("log_rotation_size", LogFileSizeMax), ("log_rotation_age", "1d"), ("log_file_mode", "0660"), ("log_timezone", "UTC"),

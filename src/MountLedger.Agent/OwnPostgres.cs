@@ -64,7 +64,7 @@ internal sealed class OwnPostgres : IAsyncDisposable
         if (ours is not null) return await ours.StopAsync(StopMax, cancellationToken);
         try
         {
-            return await AskAsync(launcher!, LaunchVerb.StopPostgres, StopMax + TimeSpan.FromSeconds(10), cancellationToken) is [Done];
+            return await AskAsync(launcher!, LaunchVerb.StopPostgres, StopMax + TimeSpan.FromSeconds(15), cancellationToken) is [Done];
         }
         catch (EmbeddedPostgresException)
         {

@@ -50,6 +50,18 @@ public sealed class WorkerTests : KernelTest, IAsyncLifetime
     }
 
     [RootFact]
+    public async Task What_is_asked_after_the_end_is_answered_and_not_done()
+    {
+        var prepared = await PrepareAsync(host, Point("w"));
+        await host.DisposeAsync();
+
+        Assert.Equal("EAGAIN", Assert.IsType<PrepareResult.Failed>(await host.PrepareAsync(Point("x"), Tmpfs(), CancellationToken.None)).Error.Errno);
+        Assert.IsType<AttachResult.Unknown>(await host.AttachAsync(prepared, CancellationToken.None));
+        Assert.IsType<UnmountResult.Failed>(await host.UnmountAsync(new UnmountOrder(Point("w"), prepared.MountId, UnmountMode.Normal, []), CancellationToken.None));
+        Assert.Empty((await host.ObserveAsync(Point("w"), Tmpfs(), CancellationToken.None)).Mounts);
+    }
+
+    [RootFact]
     public async Task Many_operations_run_at_once()
     {
         var all = Enumerable.Range(0, 100).Select(async n =>

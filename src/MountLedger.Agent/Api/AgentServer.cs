@@ -8,6 +8,8 @@ namespace MountLedger.Agent;
 /// <summary>The agent as a program: the hosted service with the HTTP interface on its unix socket.</summary>
 public static class AgentServer
 {
+    private static readonly TimeSpan StartQuietAfter = TimeSpan.FromSeconds(2);
+
     /// <param name="settings">What it is to serve.</param>
     /// <param name="args">The command line: before anything else is opened, the program starts itself again with it, without capabilities.</param>
     public static async Task<int> RunAsync(AgentSettings settings, string[] args)
@@ -73,6 +75,7 @@ public static class AgentServer
         {
             await app.StartAsync();
             File.SetUnixFileMode(settings.Socket, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            _ = GiveBackAfterStartAsync(service.Ready, app.Lifetime.ApplicationStopping);
             await app.WaitForShutdownAsync();
         }
         catch (OperationCanceledException) when (service.ExitCode != 0)
@@ -81,6 +84,16 @@ public static class AgentServer
             await service.StopAsync(CancellationToken.None);
         }
         return service.ExitCode;
+    }
+
+    /// <summary>Gives the system back what only the start needed: the collector alone would keep it until memory is short.</summary>
+    private static async Task GiveBackAfterStartAsync(Task ready, CancellationToken stopping)
+    {
+        await Task.WhenAny(ready);
+        if (!ready.IsCompletedSuccessfully) return;
+        // The commands that waited for the start come first.
+        await Task.WhenAny(Task.Delay(StartQuietAfter, stopping));
+        if (!stopping.IsCancellationRequested) GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
     }
 
     /// <summary>Makes way for the socket: its directory, and what a dead agent left there.</summary>

@@ -15,6 +15,8 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     /// <summary>Probes that may hang at the same time: fewer than the worker has threads, so that looks at others still find one.</summary>
     private const int ProbesMax = 12;
 
+    private const string Ended = "the agent has stopped acting on the kernel";
+
     private readonly ConcurrentDictionary<(string Mountpoint, ulong MountId), Lazy<Task<string?>>> probes = new();
     private readonly WorkerOptions options;
     private readonly WorkerSupervisor supervisor;
@@ -149,7 +151,7 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
             lanes.Forget(prepared.Token);
             return new AttachResult.Unknown($"{tried}: the worker that prepared it is gone");
         }
-        var (end, answer, why) = await lanes.AttachAsync(link, prepared, cancellationToken);
+        var (end, answer, why) = await UnlessEndedAsync(lanes.AttachAsync(link, prepared, cancellationToken));
         return answer switch
         {
             { Outcome: WorkerOutcome.Attached } => new AttachResult.Attached(answer.MountId, answer.Directories ?? [], answer.Flag == true),
@@ -255,23 +257,31 @@ public sealed class WorkerMountHost : IMountHost, IAsyncDisposable
     /// </summary>
     private async Task SweepAsync(IEnumerable<string> dead)
     {
-        try
-        {
-            var (_, answer, why) = await CallAsync(
-                new WorkerRequest(0, WorkerVerb.Sweep, 0, null, null, null, null) { Dead = [.. dead] }, CancellationToken.None);
-            if (answer?.Outcome != WorkerOutcome.Swept)
-                options.Logger.LogWarning("What dead workers left below {Directory} was not undone: {Why}", options.StagingDirectory, why ?? answer?.Reason ?? "no answer");
-            foreach (var path in answer?.Directories ?? [])
-                options.Logger.LogInformation("A helper's mount that was never put into place was undone: {Path}", path);
-        }
-        catch (ObjectDisposedException)
-        {
-            // The agent stops; the next one does it.
-        }
+        var (_, answer, why) = await CallAsync(
+            new WorkerRequest(0, WorkerVerb.Sweep, 0, null, null, null, null) { Dead = [.. dead] }, CancellationToken.None);
+        if (why == Ended) return; // The next agent does it.
+        if (answer?.Outcome != WorkerOutcome.Swept)
+            options.Logger.LogWarning("What dead workers left below {Directory} was not undone: {Why}", options.StagingDirectory, why ?? answer?.Reason ?? "no answer");
+        foreach (var path in answer?.Directories ?? [])
+            options.Logger.LogInformation("A helper's mount that was never put into place was undone: {Path}", path);
     }
 
     private ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> CallAsync(WorkerRequest request, CancellationToken cancellationToken) =>
-        lanes.CallAsync(request, cancellationToken);
+        UnlessEndedAsync(lanes.CallAsync(request, cancellationToken));
+
+    /// <summary>A command can be on its way when the agent stops acting on the kernel: what it asks for is then not done, and its append says why.</summary>
+    private static async ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> UnlessEndedAsync(
+        ValueTask<(CallEnd End, WorkerAnswer? Answer, string? Why)> call)
+    {
+        try
+        {
+            return await call;
+        }
+        catch (ObjectDisposedException)
+        {
+            return (CallEnd.NotSent, null, Ended);
+        }
+    }
 
     private static string Unknown(string tried, CallEnd end, string? why) =>
         end == CallEnd.TimedOut ? $"{tried}: {why}" : $"{tried}: the worker died while it was at it";

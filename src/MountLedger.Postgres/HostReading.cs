@@ -46,12 +46,12 @@ internal static class HostReading
                     continue;
                 }
                 var stream = new StreamKey(host, row.GetString(0));
-                if (row.IsDBNull(2) || row.GetInt64(1) != row.GetInt64(2))
+                if (RowOrNull(stream, row) is not { } trusted)
                 {
                     damaged.Add(stream);
                     continue;
                 }
-                portion.Add(new Row(stream, row.GetInt64(2), row.GetInt64(3), row.GetFieldValue<byte[]>(4), row.GetFieldValue<DateTimeOffset>(5)));
+                portion.Add(trusted);
                 if (portion.Count < PortionRows) continue;
                 decoding.Add(DecodeAsync(portion));
                 portion = new List<Row>(PortionRows);
@@ -67,6 +67,19 @@ internal static class HostReading
             else states.Add(held.Count == 0 ? decoded : decoded with { Attachments = MountState.AttachmentsOf(held) });
         }
         return (states, damaged);
+    }
+
+    private static Row? RowOrNull(StreamKey stream, NpgsqlDataReader row)
+    {
+        if (row.IsDBNull(2) || row.GetInt64(1) != row.GetInt64(2)) return null;
+        try
+        {
+            return new Row(stream, row.GetInt64(2), row.GetInt64(3), row.GetFieldValue<byte[]>(4), row.GetFieldValue<DateTimeOffset>(5));
+        }
+        catch (Exception damage) when (LedgerRows.IsDamage(damage))
+        {
+            return null;
+        }
     }
 
     private static Task<List<(StreamKey Stream, MountState? State)>> DecodeAsync(List<Row> rows) =>
@@ -89,8 +102,22 @@ internal static class HostReading
     {
         var mountpoint = row.GetString(0);
         if (!attachments.TryGetValue(mountpoint, out var list)) attachments[mountpoint] = list = [];
-        if (!LedgerDocuments.TryParse<OnFailure>(row.GetString(8), out var onFailure)) attachments[mountpoint] = list = null;
-        list?.Add(new Attachment(
-            row.GetString(6), row.GetString(7), onFailure, row.GetBoolean(9), row.GetBoolean(10), row.GetFieldValue<DateTimeOffset>(5), row.GetString(11)));
+        if (AttachmentOrNull(row) is { } attachment) list?.Add(attachment);
+        else attachments[mountpoint] = null;
+    }
+
+    private static Attachment? AttachmentOrNull(NpgsqlDataReader row)
+    {
+        try
+        {
+            return LedgerDocuments.TryParse<OnFailure>(row.GetString(8), out var onFailure)
+                ? new Attachment(
+                    row.GetString(6), row.GetString(7), onFailure, row.GetBoolean(9), row.GetBoolean(10), row.GetFieldValue<DateTimeOffset>(5), row.GetString(11))
+                : null;
+        }
+        catch (Exception damage) when (LedgerRows.IsDamage(damage))
+        {
+            return null;
+        }
     }
 }

@@ -14,6 +14,7 @@ public sealed class LedgerDatabase : IAsyncDisposable
     private const int CommandTimeoutSeconds = 5;
     private const int CancellationTimeoutMs = 500;
     private const int PoolSizeMax = 32;
+    private const int PoolSizeMin = 2;
     private const int PreparedStatementsMax = 64;
 
     private readonly string connectionString;
@@ -77,6 +78,8 @@ public sealed class LedgerDatabase : IAsyncDisposable
         if (!given.Contains("Maximum Pool Size")) complete.MaxPoolSize = PoolSizeMax;
         if (!given.Contains("Application Name")) complete.ApplicationName = "mountledger";
         if (!given.Contains("Max Auto Prepare")) complete.MaxAutoPrepare = PreparedStatementsMax;
+        // A start reads the host's mountpoints while it records itself.
+        complete.MaxPoolSize = Math.Max(complete.MaxPoolSize, PoolSizeMin);
         complete.AutoPrepareMinUsages = 2;
         // A pooled connection never carries session state here (listeners and session locks have connections of their
         // own), so the reset that would precede each use is a waste.

@@ -18,6 +18,9 @@ public sealed class LoadTests(PostgresServer server) : LedgerTest(server)
     [InlineData("update mountledger.mountpoint set state = '{\"drift\": {\"no-such-drift\": null}}'")]
     [InlineData("update mountledger.mountpoint set version = 1")]
     [InlineData("update mountledger.attachment set on_failure = 'explode'")]
+    [InlineData("update mountledger.mountpoint set state = jsonb_set(state, '{spec}', '{\"source\": \"s\", \"fsType\": \"tmpfs\"}')")]
+    [InlineData("update mountledger.mountpoint set updated_at = '12345-01-01'")]
+    [InlineData("update mountledger.attachment set since = '12345-01-01'")]
     [InlineData("delete from mountledger.mountpoint")]
     public async Task A_damaged_row_is_folded_again_from_the_events(string damage)
     {

@@ -78,9 +78,9 @@ public static class AgentServer
             _ = GiveBackAfterStartAsync(service.Ready, app.Lifetime.ApplicationStopping);
             await app.WaitForShutdownAsync();
         }
-        catch (OperationCanceledException) when (service.ExitCode != 0)
+        catch (OperationCanceledException) when (service.ExitCode != 0 || app.Lifetime.ApplicationStopping.IsCancellationRequested)
         {
-            // What kept the agent from starting has been said already.
+            // What kept the agent from starting has been said already; or it was told to stop before it had started.
             await service.StopAsync(CancellationToken.None);
         }
         return service.ExitCode;

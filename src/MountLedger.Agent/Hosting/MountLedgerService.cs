@@ -27,6 +27,7 @@ public sealed class MountLedgerService(
     private Task _pulse = Task.CompletedTask;
     private bool _hasLease;
     private bool _begun;
+    private bool _startedPostgres;
 
     /// <summary>Commands are taken from now on.</summary>
     public Task Ready => _ready.Task;
@@ -75,6 +76,9 @@ public sealed class MountLedgerService(
 
     public async ValueTask DisposeAsync()
     {
+        // Also after a host that could not start: then nobody has stopped what was begun.
+        await _stop.CancelAsync();
+        await Quietly(_starting);
         if (Interlocked.Exchange(ref _serving, null) is { } serving)
         {
             _hasLease = serving.HasLease;
@@ -87,7 +91,7 @@ public sealed class MountLedgerService(
         if (_postgres is not null)
         {
             // A server that ran before us and a lease that is another's: it is that agent's server.
-            var isOurs = _hasLease || !_postgres.WasRunning;
+            var isOurs = _hasLease || _startedPostgres;
             if (isOurs && !await _postgres.StopAsync(CancellationToken.None)) _logger.UpkeepFailed("PostgreSQL did not stop in time");
             await _postgres.DisposeAsync();
             _postgres = null;
@@ -206,6 +210,7 @@ public sealed class MountLedgerService(
         if (connection is null)
         {
             _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, search, cancellationToken);
+            _startedPostgres |= !_postgres.WasRunning;
             connection = _postgres.ConnectionString;
         }
         var database = ledger.Open(connection);
@@ -233,6 +238,7 @@ public sealed class MountLedgerService(
         try
         {
             _postgres = await OwnPostgres.StartAsync(settings.StateDir, workerOptions.Launcher, search: null, _stop.Token);
+            _startedPostgres |= !_postgres.WasRunning;
             await dead.DisposeAsync();
         }
 #pragma warning disable CA1031 // Whatever keeps it from starting now, it is tried again; the lease has to be renewed meanwhile.

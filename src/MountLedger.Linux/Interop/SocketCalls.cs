@@ -57,6 +57,8 @@ internal static partial class SocketCalls
     /// <summary>Waits for bytes; 0 at the end of the stream, and at any error.</summary>
     public static unsafe int Receive(int socket, Span<byte> bytes)
     {
+        const int StarvedMax = 1000;
+        var starved = 0;
         fixed (byte* start = bytes)
         {
             while (true)
@@ -64,6 +66,12 @@ internal static partial class SocketCalls
                 var rc = Recv(socket, start, bytes.Length, 0);
                 var errno = rc < 0 ? Marshal.GetLastPInvokeError() : 0;
                 if (errno == Errno.EINTR) continue;
+                // The kernel had no memory for it just now; what came is there still, and giving up would end a worker amid its work.
+                if (errno == Errno.ENOMEM && ++starved < StarvedMax)
+                {
+                    Thread.Sleep(1);
+                    continue;
+                }
                 return errno != 0 ? 0 : (int)rc;
             }
         }

@@ -26,7 +26,7 @@ internal sealed class SpareWorkers(WorkerSupervisor supervisor, WorkerOptions op
         }
         catch
         {
-            places.Release();
+            Release();
             throw;
         }
     }
@@ -43,10 +43,22 @@ internal sealed class SpareWorkers(WorkerSupervisor supervisor, WorkerOptions op
             }
             if (!kept) supervisor.Retire(link);
         }
-        places.Release();
+        Release();
     }
 
     public void Dispose() => places.Dispose();
+
+    private void Release()
+    {
+        try
+        {
+            places.Release();
+        }
+        catch (ObjectDisposedException)
+        {
+            // All has ended, and nobody waits for a place: what came of the call must not be lost for that.
+        }
+    }
 
     private WorkerLink? TakeIdle()
     {

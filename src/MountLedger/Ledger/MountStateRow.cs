@@ -52,6 +52,8 @@ public static class MountStateCodec
     private static MountState Of(MountStateRow? row, StreamKey stream, long version, long generation, DateTimeOffset updatedAt)
     {
         if (row is null) throw new JsonException($"the state of {stream} is null");
+        if (row.Spec is { Options.IsDefault: true } || row.Kernel is { Spec: null or { Options.IsDefault: true } })
+            throw new JsonException($"the state of {stream} has a spec that is not whole");
         return new MountState
         {
             Stream = stream,

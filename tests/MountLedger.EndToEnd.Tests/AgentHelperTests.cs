@@ -85,9 +85,12 @@ public sealed class AgentHelperTests(AgentSuite suite)
         await agent.UntilAsync(() => Task.FromResult(Daemons(agent).Length == 0), "the daemon ends with its mount");
     }
 
-    [RootFact]
+    [RootTheory]
     [Trait("Category", "Long")]
-    public async Task Agent_and_worker_killed_while_a_helper_runs_leave_nothing_and_the_next_life_mounts_once()
+    [InlineData("")]
+    // Before the worker has written down which process works there: what it was given has to do.
+    [InlineData("worker-helper-spawned")]
+    public async Task Agent_and_worker_killed_while_a_helper_runs_leave_nothing_and_the_next_life_mounts_once(string killPoint)
     {
         var scratch = Directory.CreateTempSubdirectory("mountledger-helper-").FullName;
         try
@@ -98,14 +101,22 @@ public sealed class AgentHelperTests(AgentSuite suite)
             File.SetUnixFileMode(program, (UnixFileMode)Convert.ToInt32("755", 8));
             var config = Path.Combine(scratch, "config.json");
             File.WriteAllText(config, $$"""{ "helperTypes": { "fuse.slow": ["x"] }, "helperDirs": ["{{scratch}}"] }""");
-            await using var agent = await suite.StartAsync(environment => environment["MOUNTLEDGER_CONFIG"] = config);
+            var armed = Path.Combine(scratch, "kill-point");
+            File.WriteAllText(armed, $"1 {killPoint} 1");
+            await using var agent = await suite.StartAsync(environment =>
+            {
+                environment["MOUNTLEDGER_CONFIG"] = config;
+                environment["MOUNTLEDGER_KILL_POINT"] = armed;
+            });
             var source = agent.Below("source");
             Assert.Equal(202, (await agent.MountAsync("s", "c", source, "fuse.slow", wait: 0)).Status);
             await agent.UntilAsync(() => Task.FromResult(File.Exists($"{scratch}/pid") && File.ReadAllText($"{scratch}/pid").EndsWith('\n')), "the helper has mounted and hangs");
             var helper = File.ReadAllText($"{scratch}/pid").Trim();
             Assert.Empty(agent.Mounts());
+            Assert.Equal(killPoint.Length > 0, File.Exists($"{armed}.1"));
 
             await agent.KillWithWorkersAsync();
+            File.Delete(armed);
             Assert.NotEqual("", CommandOf($"/proc/{helper}"));
             var clock = Stopwatch.StartNew();
             await agent.StartAgainAsync();

@@ -33,7 +33,7 @@ internal static class KillPlan
             "before-answer-kept", "after-answer-kept", "drift-looked",
             "worker-before-make", "worker-made", "worker-directories-made", "worker-attached", "worker-read-back",
             "worker-before-unmount", "worker-unmounted", "worker-directories-removed", "worker-filesystem-told", "worker-remounted",
-            "worker-before-helper", "worker-helper-done", "worker-helper-taken", "before-prepare", "after-prepare"),
+            "worker-before-helper", "worker-helper-spawned", "worker-helper-done", "worker-helper-taken", "before-prepare", "after-prepare"),
         .. Appends(Occasion.Always, "MountStarted", "Mounted", "AttachmentAdded", "AttachmentRemoved", "UnmountStarted", "Unmounted",
             "RemountStarted", "Remounted", "DriftDetected"),
         .. Of(Occasion.Start,

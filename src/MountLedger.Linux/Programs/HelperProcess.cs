@@ -19,12 +19,13 @@ internal static class HelperProcess
     public readonly record struct End(bool InTime, int Status, string Output, bool Cut);
 
     /// <exception cref="KernelFailure">It cannot be started.</exception>
-    /// <param name="started">Told the pid, which is that of its session too, as soon as there is one.</param>
-    public static End Run(HelperCommand command, TimeSpan deadline, Action<int>? started = null)
+    /// <param name="note">Told what <see cref="HelperSearch.KillNoted"/> finds it by: its output before it runs, its session once it does.</param>
+    public static End Run(HelperCommand command, TimeSpan deadline, Action<string>? note = null)
     {
         var clock = Stopwatch.StartNew();
         KernelFailure.ThrowIf(ProcessCalls.Pipe(out var read, out var write), "pipe2");
         using var reading = read!;
+        if (HelperSearch.NameOf(reading) is { } pipe) note?.Invoke(pipe);
         int pid;
         using (var input = InputOf(command))
         using (write)
@@ -42,7 +43,8 @@ internal static class HelperProcess
             throw new KernelFailure(errno, $"pidfd_open of {command.Program}");
         }
         using var process = new Descriptor(number);
-        started?.Invoke(pid);
+        KillPoint.Reached("worker-helper-spawned");
+        if (HelperSearch.Identify(pid) is { } identity) note?.Invoke(identity);
         var output = new Tail();
         var open = true;
         var inTime = true;

@@ -41,11 +41,12 @@ internal sealed class Staging(string directory)
         }
 
         /// <summary>Remembers who works here, for whoever has to end it when this process does not live to do so.</summary>
-        public void Note(int helper)
+        /// <param name="line">For <see cref="HelperSearch.KillNoted"/>.</param>
+        public void Note(string line)
         {
             try
             {
-                File.WriteAllText(path + NoteSuffix, HelperSearch.Identify(helper) ?? "");
+                File.AppendAllText(path + NoteSuffix, line + "\n");
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -124,7 +125,7 @@ internal sealed class Staging(string directory)
             foreach (var name in NamesIn(root))
             {
                 HelperSearch.Kill($"{worker}/{name}");
-                if (NoteOf($"{worker}/{name}") is { } note) HelperSearch.KillSession(note);
+                foreach (var line in NoteOf($"{worker}/{name}")) HelperSearch.KillNoted(line);
                 if (Undo(root, name)) undone.Add($"{worker}/{name}");
             }
             for (var i = 0; i < UndoAttemptsMax && MountCalls.Unmount(worker, MountCalls.MNT_DETACH | MountCalls.UMOUNT_NOFOLLOW) == 0; i++) { }
@@ -191,15 +192,15 @@ internal sealed class Staging(string directory)
         }
     }
 
-    private static string? NoteOf(string place)
+    private static string[] NoteOf(string place)
     {
         try
         {
-            return File.Exists(place + NoteSuffix) ? File.ReadAllText(place + NoteSuffix) : null;
+            return File.Exists(place + NoteSuffix) ? File.ReadAllLines(place + NoteSuffix) : [];
         }
         catch (IOException)
         {
-            return null;
+            return [];
         }
     }
 

@@ -149,11 +149,10 @@ declare
   v_of_host constant boolean := v_streams[1] = '@host';
   v_epoch bigint;
   v_up boolean;
-  v_moves boolean := false;
   v_begins boolean := false;
   v_places integer[];
   v_times timestamptz[];
-  v_hashes text[];
+  v_time timestamptz;
   v_versions bigint[] := array_fill(null::bigint, array[v_size]);
   v_heads text[] := array_fill(null::text, array[v_size]);
   v_owners integer[] := array_fill(null::integer, array[cardinality(v_ids)]);
@@ -211,30 +210,22 @@ begin
     elsif v_expected[i] = 0 then
       v_begins := true;
     else
-      v_moves := true;
+      -- The version check. Stream by stream, because a join is planned by the size that the tables have at the time: while they are small, it reads
+      -- all streams of the host. The last event is found by a range and an order where an equality would do, because only the index of the
+      -- stream has that order; the planner takes another one as gladly while the table is small, and a kept plan then reads all events of the host.
+      update mountledger.mt_streams s
+      set version = v_expected[i] + v_counts[i], timestamp = greatest(clock_timestamp(), s.timestamp, last.timestamp)
+      from (values (1)) as one left join lateral (
+        select e.timestamp, e.headers ->> 'hash' as hash from mountledger.mt_events e
+        where e.tenant_id = v_host and e.stream_id = v_streams[i] and e.version between v_expected[i] and v_expected[i]
+        order by e.version limit 1) as last on true
+      where s.tenant_id = v_host and s.id = v_streams[i] and s.version = v_expected[i]
+      returning s.timestamp, last.hash into v_time, v_hash;
+      at[i] := v_time;
+      v_heads[i] := v_hash;
     end if;
   end loop;
 
-  -- The version checks. A stream's last event is found by a range and an order where an equality would do, because only the
-  -- index of the stream has that order; the planner takes another one as gladly while the tables are small, and a kept plan then
-  -- reads all events of the host.
-  if v_moves then
-    with moved as (
-      update mountledger.mt_streams s
-      set version = u.expected + u.count, timestamp = greatest(clock_timestamp(), s.timestamp, last.timestamp)
-      from unnest(v_streams, v_expected, v_counts, outcomes) with ordinality as u(stream, expected, count, outcome, n)
-      left join lateral (
-        select e.timestamp, e.headers ->> 'hash' as hash from mountledger.mt_events e
-        where e.tenant_id = v_host and e.stream_id = u.stream and e.version between u.expected and u.expected
-        order by e.version limit 1) as last on true
-      where u.outcome is null and u.expected > 0 and s.tenant_id = v_host and s.id = u.stream and s.version = u.expected
-      returning u.n::integer as n, s.timestamp, last.hash)
-    select array_agg(n), array_agg(timestamp), array_agg(hash) into v_places, v_times, v_hashes from moved;
-    for i in 1 .. coalesce(cardinality(v_places), 0) loop
-      at[v_places[i]] := v_times[i];
-      v_heads[v_places[i]] := v_hashes[i];
-    end loop;
-  end if;
   if v_begins then
     with begun as (
       insert into mountledger.mt_streams as s (tenant_id, id, version, timestamp, created)
@@ -299,19 +290,28 @@ begin
     v_done := mountledger.ledger_put_host(v_host, v_versions[1], at[1], v_heads[1], v_rows[1]);
   else
     v_done := mountledger.ledger_put_mountpoints(v_host, v_streams, v_versions, at, v_heads, v_rows);
+    -- One by one, like the streams: a join would read all attachments of the host.
     if v_removed is not null then
-      delete from mountledger.attachment a
-      using unnest(v_streams, v_removed, v_heads) as u(mountpoint, rows, head), jsonb_array_elements(u.rows) as r
-      where u.head is not null and a.host = v_host and a.mountpoint = u.mountpoint
-        and a.key = mountledger.ledger_attachment_key(r ->> 'volume', r ->> 'consumer');
+      for i in 1 .. v_size loop
+        if v_heads[i] is not null and v_removed[i] is not null then
+          for k in 0 .. jsonb_array_length(v_removed[i]) - 1 loop
+            delete from mountledger.attachment a
+            where a.host = v_host and a.mountpoint = v_streams[i]
+              and a.key = mountledger.ledger_attachment_key(v_removed[i] -> k ->> 'volume', v_removed[i] -> k ->> 'consumer');
+          end loop;
+        end if;
+      end loop;
     end if;
     if v_added is not null then
       v_done := mountledger.ledger_put_attachments(v_host, v_streams, at, v_added);
     end if;
     if true = any(v_confirm_all) then
-      update mountledger.attachment a set confirmed = true
-      from unnest(v_streams, v_confirm_all, v_heads) as u(mountpoint, all_of_it, head)
-      where u.head is not null and u.all_of_it and a.host = v_host and a.mountpoint = u.mountpoint and not a.confirmed;
+      for i in 1 .. v_size loop
+        if v_confirm_all[i] and v_heads[i] is not null then
+          update mountledger.attachment a set confirmed = true
+          where a.host = v_host and a.mountpoint = v_streams[i] and not a.confirmed;
+        end if;
+      end loop;
     end if;
   end if;
 

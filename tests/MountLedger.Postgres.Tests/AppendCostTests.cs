@@ -31,6 +31,56 @@ public sealed class AppendCostTests(PostgresServer server) : LedgerTest(server)
             await ScalarAsync<long>("select (seq_tup_read + idx_tup_fetch)::bigint from pg_stat_user_tables where relname = 'mt_events'"), 0, appends);
     }
 
+    /// <summary>The same trap: an attachment that is looked for by its mountpoint alone is found among all of that mountpoint's.</summary>
+    [PostgresFact]
+    public async Task An_attachment_that_goes_is_found_by_itself_among_hundreds_of_its_mountpoint()
+    {
+        const int others = 300;
+        await AppendAsync(Stream, [.. FirstAttach(), .. Enumerable.Range(0, others).Select(i => new MountEvent.AttachmentAdded("vol", $"other-{i}", OnFailure.Forget))]);
+        var state = await Store.LoadAsync(Stream, default);
+        for (var round = 0; round < Rounds; round++)
+        {
+            foreach (MountEvent change in (MountEvent[])[new MountEvent.AttachmentRemoved("vol", "vm-1", RemovalReason.Detached), new MountEvent.AttachmentAdded("vol", "vm-1", OnFailure.Forget)])
+            {
+                var batch = Batch(state, [change]);
+                Assert.IsType<AppendResult.Appended>(await Store.AppendAsync(batch, default));
+                state = batch.NewState!;
+            }
+        }
+
+        await ReopenAsync();
+        await EventuallyAsync(async () =>
+            await ScalarAsync<long>("select n_tup_del from pg_stat_user_tables where relname = 'attachment'") == Rounds);
+        // What was loaded once, and one for each that went.
+        Assert.InRange(
+            await ScalarAsync<long>("select (seq_tup_read + idx_tup_fetch)::bigint from pg_stat_user_tables where relname = 'attachment'"), 0, others + 1 + (2 * Rounds));
+    }
+
+    /// <summary>And again: a plan that was made when the host had one mountpoint must not read them all when it has many.</summary>
+    [PostgresFact]
+    public async Task What_an_append_reads_does_not_grow_with_the_mountpoints_of_its_host()
+    {
+        const int mountpoints = 60;
+        await AppendAsync(new StreamKey(Host, "/srv/first"), FirstAttach());
+        await ExecuteAsync("analyze");
+        for (var i = 0; i < mountpoints; i++)
+        {
+            var stream = new StreamKey(Host, $"/srv/{i}");
+            await AppendAsync(stream, FirstAttach());
+            await AppendAsync(stream, [new MountEvent.MountStarted(1, "boot", 1, 1, [])]);
+            await AppendAsync(stream, [new MountEvent.Mounted("boot", 1, 1, [])]);
+        }
+
+        await ReopenAsync();
+        Assert.Equal(mountpoints, await ScalarAsync<long>("select count(*) from mountledger.attachment where confirmed"));
+        await EventuallyAsync(async () =>
+            await ScalarAsync<long>("select n_tup_ins from pg_stat_user_tables where relname = 'mt_events'") == 2 + (4 * mountpoints));
+        // An append reads by indexes alone (what only loads may read such small tables as a whole). For each of three appends: its stream, loaded, moved, and read
+        // for each event's foreign key; its attachment, loaded and confirmed.
+        foreach (var (table, most) in ((string, int)[])[("mt_streams", 12), ("attachment", 5)])
+            Assert.InRange(await ScalarAsync<long>($"select idx_tup_fetch from pg_stat_user_tables where relname = '{table}'"), 1, most * mountpoints);
+    }
+
     [PostgresFact]
     public async Task An_append_is_prepared_once_for_each_connection()
     {

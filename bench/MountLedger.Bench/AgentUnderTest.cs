@@ -155,7 +155,8 @@ internal sealed class Caller : IDisposable
 
     private readonly AgentUnderTest agent;
     private readonly Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-    private readonly byte[] buffer = new byte[1 << 16];
+    private byte[] buffer = new byte[1 << 16];
+    private int length;
 
     public Caller(AgentUnderTest agent)
     {
@@ -175,7 +176,8 @@ internal sealed class Caller : IDisposable
     public void Unmount(string name, string volume = "v", string consumer = "c") => Must(
         "/v1/unmounts", $$"""{"mountpoint":"{{agent.Root}}/{{name}}","volume":"{{volume}}","consumer":"{{consumer}}"}""");
 
-    public (int Status, string Body) Send(string method, string path, string? json)
+    /// <returns>The answer's body is in the caller's buffer until the next one is sent.</returns>
+    public (int Status, ReadOnlyMemory<byte> Body) Send(string method, string path, string? json)
     {
         var body = json is null ? [] : Encoding.UTF8.GetBytes(json);
         var head = Encoding.ASCII.GetBytes(
@@ -189,36 +191,37 @@ internal sealed class Caller : IDisposable
         var start = Stopwatch.GetTimestamp();
         while (Send("POST", path, json) is var (status, answer) && status != 200)
         {
-            if (status != 503 || Stopwatch.GetElapsedTime(start) >= Patience) throw new InvalidOperationException($"{path} {json}: {status} {answer}");
+            if (status != 503 || Stopwatch.GetElapsedTime(start) >= Patience) throw new InvalidOperationException($"{path} {json}: {status} {Encoding.UTF8.GetString(answer.Span)}");
             Thread.Sleep(RetryDelay);
         }
     }
 
-    private (int Status, string Body) Receive()
+    private (int Status, ReadOnlyMemory<byte> Body) Receive()
     {
-        var got = new MemoryStream();
+        length = 0;
         int headEnd;
-        while ((headEnd = got.GetBuffer().AsSpan(0, (int)got.Length).IndexOf("\r\n\r\n"u8)) < 0) More(got);
-        var head = Encoding.ASCII.GetString(got.GetBuffer(), 0, headEnd);
+        while ((headEnd = buffer.AsSpan(0, length).IndexOf("\r\n\r\n"u8)) < 0) More();
+        var head = Encoding.ASCII.GetString(buffer, 0, headEnd);
         var status = int.Parse(head.AsSpan(9, 3), CultureInfo.InvariantCulture);
         var start = headEnd + 4;
         var lengthAt = head.IndexOf("Content-Length:", StringComparison.OrdinalIgnoreCase);
         if (lengthAt >= 0)
         {
-            var length = int.Parse(head.AsSpan(lengthAt + 15).TrimStart() is var rest && rest.IndexOf('\r') is var end and >= 0 ? rest[..end] : rest, CultureInfo.InvariantCulture);
-            while (got.Length < start + length) More(got);
+            var end = start + int.Parse(head.AsSpan(lengthAt + 15).TrimStart() is var rest && rest.IndexOf('\r') is var line and >= 0 ? rest[..line] : rest, CultureInfo.InvariantCulture);
+            while (length < end) More();
         }
         else
         {
-            while (!got.GetBuffer().AsSpan(0, (int)got.Length).EndsWith("0\r\n\r\n"u8)) More(got);
+            while (!buffer.AsSpan(0, length).EndsWith("0\r\n\r\n"u8)) More();
         }
-        return (status, Encoding.UTF8.GetString(got.GetBuffer(), start, (int)got.Length - start));
+        return (status, buffer.AsMemory(start, length - start));
     }
 
-    private void More(MemoryStream got)
+    private void More()
     {
-        var count = socket.Receive(buffer);
+        if (length == buffer.Length) Array.Resize(ref buffer, 2 * buffer.Length);
+        var count = socket.Receive(buffer.AsSpan(length));
         if (count == 0) throw new InvalidOperationException("the agent closed the connection");
-        got.Write(buffer, 0, count);
+        length += count;
     }
 }

@@ -60,7 +60,7 @@ internal sealed record SoakSample(
     private static double Metric(AgentUnderTest agent, string name)
     {
         using var caller = new Caller(agent);
-        var line = caller.Send("GET", "/metrics", null).Body.Split('\n').FirstOrDefault(line => line.StartsWith(name + " ", StringComparison.Ordinal));
+        var line = System.Text.Encoding.UTF8.GetString(caller.Send("GET", "/metrics", null).Body.Span).Split('\n').FirstOrDefault(line => line.StartsWith(name + " ", StringComparison.Ordinal));
         return line is null ? 0 : double.Parse(line.Split(' ')[1], CultureInfo.InvariantCulture);
     }
 }

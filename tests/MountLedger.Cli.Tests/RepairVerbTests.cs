@@ -66,6 +66,43 @@ public class RepairVerbTests
     }
 
     [Fact]
+    public async Task Who_looks_at_a_terminal_sees_how_far_a_reconciliation_is()
+    {
+        string[] items = [.. new[] { "/srv/a", "/srv/b" }.Select(path => Repair.Replace("OUTCOME", "done", StringComparison.Ordinal).Replace("/srv/a", path, StringComparison.Ordinal))];
+        await using var agent = await ScriptedAgent.AnsweringAsync(200, Sample.List(null, items));
+
+        var seen = await Ran.Async(agent.Socket, ["reconcile"], static s => s with { Rich = true, Width = 100 });
+        var piped = await Ran.Async(agent, "reconcile");
+
+        string[] bars = [.. seen.Out.Split('\r')[1..].Select(bar => bar.Split('\n')[0])];
+        Assert.Equal(["0/2 /srv/a", "1/2 /srv/b", "2/2 "], bars.Select(bar => bar[(bar.IndexOf("] ", StringComparison.Ordinal) + 2)..]));
+        int[] filled = [.. bars.Select(bar => bar.Count(c => c == '#'))];
+        Assert.Equal([0, filled[2] / 2, filled[2]], filled);
+        Assert.Equal([filled[2], filled[2] - filled[1], 0], bars.Select(bar => bar.Count(c => c == '.')));
+        Assert.DoesNotContain("/2", piped.Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_list_of_hosts_says_how_far_the_repairs_after_a_start_are()
+    {
+        const string host =
+            """{"host":"node-1","own":true,"up":true,"downReason":null,"downBy":null,"downSince":null,"agent":null,"mountpoints":9,"attachments":9,"repair":REPAIR}""";
+        foreach (var (repair, note) in ((string, string?)[])
+        [
+            ("""{"toRepair":9,"done":4,"failed":1}""", "repairs since the start: 4 of 9 done, 1 failed and tried again"),
+            ("""{"toRepair":9,"done":4,"failed":0}""", "repairs since the start: 4 of 9 done\n"),
+            ("""{"toRepair":9,"done":9,"failed":0}""", null),
+        ])
+        {
+            await using var agent = await ScriptedAgent.AnsweringAsync(200, Sample.List(null, host.Replace("REPAIR", repair, StringComparison.Ordinal)));
+            var ran = await Ran.Async(agent, "host", "ls");
+            Assert.Equal(0, ran.Code);
+            if (note is null) Assert.DoesNotContain("repairs", ran.Out, StringComparison.Ordinal);
+            else Assert.Contains(note, ran.Out, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task The_list_of_consumers_is_read_from_a_file_one_a_line()
     {
         var file = Path.GetTempFileName();

@@ -4,8 +4,8 @@ namespace MountLedger.Postgres;
 
 /// <summary>
 /// Gathers the appends of many callers into few commits. Up to two transactions are under way, each on a connection of its own: while one
-/// waits for the disk, the other one is filled. Whoever finds a writer free writes at once and alone, on his own thread, so a caller without
-/// company waits for nobody and for no change of threads; whoever finds none free is written by the next one, together with all who wait.
+/// waits for the disk, the other one is filled. Whoever finds nobody writing writes at once and alone, on his own thread, so a caller without
+/// company waits for nobody and for no change of threads; whoever finds somebody waits for company (<see cref="IsTimeToWrite"/>).
 /// </summary>
 /// <remarks>
 /// A transaction is one call of <c>ledger_append</c>. An append that it refuses (a conflict, an older epoch) it returns as a value and has not written,
@@ -17,6 +17,8 @@ internal sealed class AppendQueue : IAsyncDisposable
     private const int WritersMax = 2;
     private const int EventsPerSecondMin = 500;
 
+    private static readonly TimeSpan WaitForCompanyMax = TimeSpan.FromMilliseconds(20);
+
     private static int roomMade;
 
     private readonly LedgerDatabase database;
@@ -24,6 +26,10 @@ internal sealed class AppendQueue : IAsyncDisposable
     private readonly Lock turn = new();
     private readonly Queue<PendingAppend> waiting = new();
     private readonly Stack<Writer> free = new();
+    private readonly Timer patience;
+    private bool isPatient;
+    private int underWay;
+    private int enough;
     private bool disposed;
 
     /// <param name="database">Says which failures mean that the ledger is away.</param>
@@ -33,6 +39,7 @@ internal sealed class AppendQueue : IAsyncDisposable
         this.database = database;
         connections = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(settings) { MinPoolSize = 0, MaxPoolSize = WritersMax });
         for (var i = 0; i < WritersMax; i++) free.Push(new Writer());
+        patience = new Timer(_ => EndOfPatience());
         MakeRoom();
     }
 
@@ -43,24 +50,17 @@ internal sealed class AppendQueue : IAsyncDisposable
     public async ValueTask<AppendResult> AppendAsync(PendingAppend append, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        Writer? writer;
+        Writer? writer = null;
+        GatheredAppends? gathered = null;
         lock (turn)
         {
             ObjectDisposedException.ThrowIf(disposed, this);
-            if (!free.TryPop(out writer)) waiting.Enqueue(append);
+            waiting.Enqueue(append);
+            if (IsTimeToWrite) gathered = free.TryPop(out writer) ? Take() : null;
+            else BePatient();
         }
-        if (writer is not null)
-        {
-            try
-            {
-                Write(writer, Alone(append));
-            }
-            finally
-            {
-                GoOn(writer, hadCompany: false);
-            }
-            return await append.Result;
-        }
+        if (writer is not null) WriteAndGoOn(writer, gathered!);
+        if (append.Result.IsCompleted) return await append.Result;
         try
         {
             return await append.Result.WaitAsync(cancellationToken);
@@ -79,21 +79,64 @@ internal sealed class AppendQueue : IAsyncDisposable
             disposed = true;
             while (free.TryPop(out var writer)) writer.Close();
         }
+        await patience.DisposeAsync();
         await connections.DisposeAsync();
+    }
+
+    /// <summary>
+    /// Whether those who wait are to be written by a writer who is free. When nobody writes, one is enough. While the other writer is at it they wait for
+    /// him, who takes them all when he is done, unless they are half of those who append at the time: few large transactions cost less than many small
+    /// ones. They do not wait for long, though: he may be held up, or write ten thousand events.
+    /// </summary>
+    private bool IsTimeToWrite => free.Count == WritersMax || waiting.Count >= enough;
+
+    private void BePatient()
+    {
+        if (!isPatient && !disposed) isPatient = patience.Change(WaitForCompanyMax, Timeout.InfiniteTimeSpan);
+    }
+
+    private void EndOfPatience()
+    {
+        Writer? writer;
+        GatheredAppends gathered;
+        lock (turn)
+        {
+            isPatient = false;
+            if (waiting.Count == 0 || !free.TryPop(out writer)) return;
+            gathered = Take();
+        }
+        WriteAndGoOn(writer, gathered);
+    }
+
+    private void WriteAndGoOn(Writer writer, GatheredAppends gathered)
+    {
+        try
+        {
+            if (gathered.Count > 0) Write(writer, gathered);
+        }
+        finally
+        {
+            GoOn(writer, gathered);
+        }
     }
 
     /// <summary>
     /// A writer is done: those who wait are next, on another thread, because this one's caller has his answer. After a gathered transaction that thread
     /// looks even when nobody waits yet: those who just got their answers are about to come back together, and the first of them would go alone.
     /// </summary>
-    private void GoOn(Writer writer, bool hadCompany)
+    private void GoOn(Writer writer, GatheredAppends written)
     {
         lock (turn)
         {
-            if (waiting.Count == 0 && !hadCompany)
+            underWay -= written.Count;
+            // Who looked and found nobody learns nothing of how many there are.
+            if (written.Count > 0) enough = Math.Max(1, (waiting.Count + underWay + written.Count) / 2);
+            var isOtherAtIt = free.Count < WritersMax - 1;
+            if (isOtherAtIt ? waiting.Count < enough : waiting.Count == 0 && written.Count <= 1)
             {
                 if (disposed) writer.Close();
                 else free.Push(writer);
+                if (waiting.Count > 0) BePatient();
                 return;
             }
         }
@@ -104,8 +147,7 @@ internal sealed class AppendQueue : IAsyncDisposable
     {
         GatheredAppends gathered;
         lock (turn) gathered = Take();
-        if (gathered.Count > 0) Write(writer, gathered);
-        GoOn(writer, hadCompany: gathered.Count > 1);
+        WriteAndGoOn(writer, gathered);
     }
 
     /// <summary>The next ones to be written, as they came, up to the first that cannot come along.</summary>
@@ -118,6 +160,7 @@ internal sealed class AppendQueue : IAsyncDisposable
             if (next.TryBegin()) gathered.Add(next);
         }
         gathered.Sort();
+        underWay += gathered.Count;
         return gathered;
     }
 

@@ -115,4 +115,38 @@ public sealed class AppendCostTests(PostgresServer server) : LedgerTest(server)
         var settings = new NpgsqlConnectionStringBuilder(database.DataSource.ConnectionString);
         return (settings.Timeout, settings.CommandTimeout, settings.MaxPoolSize, settings.MaxAutoPrepare, settings.ApplicationName);
     }
+
+    /// <summary>
+    /// A row that changes with each append is rewritten within its page, and the space of its older versions is used again at once. An index on
+    /// anything but the key would end that: each append would then write to all indexes, and leave rows for the vacuum.
+    /// </summary>
+    [PostgresFact]
+    public async Task An_append_rewrites_the_rows_of_its_mountpoint_without_touching_their_indexes()
+    {
+        var spec = new MountEvent.MountRequested(Spec.Source, Spec.FsType, Spec.Options, 1);
+        for (var round = 0; round < Rounds; round++)
+        {
+            for (var i = 0; i < Mountpoints; i++) // The next action comes and goes.
+                Assert.IsType<AppendResult.Appended>(await AppendAsync(new StreamKey(Host, $"/srv/{i}"), round % 2 == 0 ? FirstAttach() : [spec, new MountEvent.AttachmentRemoved("vol", "vm-1", RemovalReason.Detached)]));
+        }
+
+        await ReopenAsync();
+        await EventuallyAsync(async () => await ScalarAsync<long>("select n_tup_upd from pg_stat_user_tables where relname = 'mountpoint'") == (Rounds - 1) * Mountpoints);
+        foreach (var table in (string[])["mountpoint", "mt_streams"])
+        {
+            // Now and then a row moves to another page.
+            var elsewhere = await ScalarAsync<long>($"select n_tup_upd - n_tup_hot_upd from pg_stat_user_tables where relname = '{table}'");
+            Assert.InRange(elsewhere, 0, Mountpoints);
+        }
+    }
+
+    /// <summary>The default is a sample of 30 000 rows for each column, every time a tenth has been added.</summary>
+    [PostgresFact]
+    public async Task The_statistics_of_the_tables_that_grow_are_rough() => Assert.Empty(await RowsAsync(
+        """
+        select a.attrelid::regclass::text || '.' || a.attname from pg_attribute a
+        where a.attrelid in (
+            'mountledger.mt_events'::regclass, 'mountledger.mt_streams'::regclass, 'mountledger.mountpoint'::regclass, 'mountledger.attachment'::regclass)
+          and a.attnum > 0 and not a.attisdropped and a.attstattarget not in (0, 10)
+        """));
 }

@@ -30,6 +30,28 @@ public sealed class GatheringTests(PostgresServer server) : LedgerTest(server)
     }
 
     [PostgresFact]
+    public async Task Beside_a_transaction_under_way_a_few_wait_for_company_but_not_until_it_ends()
+    {
+        for (var attempt = 0; ; attempt++)
+        {
+            // Nine together: from now on two are not enough. (Unless the two that hold up the writers are the last to end.)
+            await WhileWritersAreHeldAsync(() => Enumerable.Range(0, 9).Select(i => AttachAsync($"/srv/{attempt}/{i}")));
+            Task<AppendResult> held;
+            await using (await HoldAsync(Holds[0]))
+            {
+                held = Task.Run(() => AppendAsync(Holds[0], [new MountEvent.RepairPaused("held")]));
+                await EventuallyAsync(async () => await WritersAtItAsync() == 1);
+
+                await Task.WhenAll(AttachAsync($"/few/{attempt}/0"), AttachAsync($"/few/{attempt}/1")).WaitAsync(TimeSpan.FromSeconds(20));
+                Assert.False(held.IsCompleted);
+            }
+            Assert.IsType<AppendResult.Appended>(await held);
+            if (await ScalarAsync<long>($"select count(distinct xmin::text) from mountledger.mt_events where stream_id like '/few/{attempt}/%'") == 1) break;
+            Assert.True(attempt < 9, "two that came together never shared a transaction");
+        }
+    }
+
+    [PostgresFact]
     public async Task Those_with_a_key_are_gathered_too_and_of_two_with_the_same_one_is_told_of_the_other()
     {
         var waiting = await WhileWritersAreHeldAsync(() => Enumerable.Range(0, 20).Select(i =>
@@ -154,37 +176,47 @@ public sealed class GatheringTests(PostgresServer server) : LedgerTest(server)
     /// <returns>The tasks of <paramref name="start"/>, ended.</returns>
     private async Task<Task<AppendResult>[]> WhileWritersAreHeldAsync(Func<IEnumerable<Task<AppendResult>>> start, Action? before = null)
     {
-        foreach (var hold in Holds) await AppendAsync(hold, FirstAttach());
-        await using var holder = new NpgsqlConnection($"{ConnectionString};Pooling=false");
-        await holder.OpenAsync();
-        await using var transaction = await holder.BeginTransactionAsync();
-        await using (var take = new NpgsqlCommand("select from mountledger.mt_streams where id like '/hold/%' for update", holder, transaction))
-            await take.ExecuteNonQueryAsync();
+        foreach (var hold in Holds) await AppendAsync(hold, [new MountEvent.RepairPaused("hold")]);
+        await using var holder = await HoldAsync(Holds);
 
         // A writer holds the thread of who called it.
         var held = Holds.Select(hold => Task.Run(async () =>
         {
             try
             {
-                await Store.AppendAsync(Batch(At(hold.Id) with { Version = 2 }, FirstAttach(consumer: "vm-2")), default);
+                await AppendAsync(hold, [new MountEvent.RepairPaused("held")]);
             }
             catch (LedgerUnavailableException)
             {
                 // A test that breaks connections breaks this one too.
             }
         })).ToArray();
-        await EventuallyAsync(async () =>
-            await ScalarAsync<long>("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%ledger_append%'") == Holds.Length);
+        await EventuallyAsync(async () => await WritersAtItAsync() == Holds.Length);
 
         var started = start().ToArray();
         Assert.All(started, task => Assert.False(task.IsCompleted));
         before?.Invoke();
-        await transaction.CommitAsync();
+        await holder.DisposeAsync();
         await Task.WhenAll(held);
         await Task.WhenAny(Task.WhenAll(started), Task.Delay(TimeSpan.FromSeconds(20)));
         Assert.All(started, task => Assert.True(task.IsCompleted));
         return started;
     }
+
+    /// <returns>A session that holds the streams until it ends.</returns>
+    private async Task<NpgsqlConnection> HoldAsync(params StreamKey[] streams)
+    {
+        var holder = new NpgsqlConnection($"{ConnectionString};Pooling=false");
+        await holder.OpenAsync();
+        await holder.BeginTransactionAsync();
+        await using var take = new NpgsqlCommand("select from mountledger.mt_streams where id = any ($1) for update", holder);
+        take.Parameters.AddWithValue(Array.ConvertAll(streams, stream => stream.Id));
+        await take.ExecuteNonQueryAsync();
+        return holder;
+    }
+
+    private Task<long> WritersAtItAsync() => ScalarAsync<long>(
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%ledger_append%'");
 
     private async Task AssertNumbersHaveNoGapAsync() => Assert.Equal(
         "true", (await RowsAsync("select (max(seq_id) = count(*) and min(seq_id) = 1)::text from mountledger.mt_events")).Single());

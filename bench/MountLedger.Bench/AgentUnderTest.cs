@@ -45,6 +45,11 @@ internal sealed class AgentUnderTest
         return agent;
     }
 
+    /// <summary>
+    /// A directory to mount on, which is there before the mount and after the unmount: what the agent is compared with does not make one either.
+    /// </summary>
+    public void MakeDirectory(string name) => Directory.CreateDirectory($"{Root}/{name}");
+
     /// <summary>Starts the program, and returns when it takes commands.</summary>
     /// <exception cref="OperationCanceledException">The run ends.</exception>
     public async Task LaunchAsync()

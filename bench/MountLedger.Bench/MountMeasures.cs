@@ -16,7 +16,8 @@ internal static class MountMeasures
         var agent = await AgentUnderTest.StartAsync(context);
         var pairs = context.Options.Size(300, 5);
         using var caller = new Caller(agent);
-        UnmeasuredPairs(caller, "warm", context.Options.Size(300, 2));
+        agent.MakeDirectory("one");
+        UnmeasuredPairs(caller, "one", context.Options.Size(300, 2));
 
         var pgbench = Pgbench.Prepare(context, agent.PostgresSocket);
         var (ours, tail, programs, raw, floor) = (new List<double>(), new List<double>(), new List<double>(), new List<double>(), new List<double>());
@@ -112,6 +113,7 @@ internal static class MountMeasures
     /// <exception cref="AggregateException">A call of a caller failed; the others stop at once.</exception>
     public static double PairsPerSecond(AgentUnderTest agent, int callers, double seconds, TimeSpan patience = default)
     {
+        for (var number = 0; number < callers; number++) agent.MakeDirectory($"c{number}");
         var done = 0;
         var start = Stopwatch.GetTimestamp();
         var failures = new ConcurrentQueue<Exception>();

@@ -131,7 +131,7 @@ internal sealed class AppendQueue : IAsyncDisposable
             underWay -= written.Count;
             // Who looked and found nobody learns nothing of how many there are.
             if (written.Count > 0) enough = Math.Max(1, (waiting.Count + underWay + written.Count) / 2);
-            var isOtherAtIt = free.Count < WritersMax - 1;
+            var isOtherAtIt = !disposed && free.Count < WritersMax - 1; // Who ends the queue takes the free ones, and those who wait are still written.
             if (isOtherAtIt ? waiting.Count < enough : waiting.Count == 0 && written.Count <= 1)
             {
                 if (disposed) writer.Close();

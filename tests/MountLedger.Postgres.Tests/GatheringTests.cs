@@ -52,6 +52,17 @@ public sealed class GatheringTests(PostgresServer server) : LedgerTest(server)
     }
 
     [PostgresFact]
+    public async Task Those_who_wait_when_the_ledger_is_closed_are_written_or_told()
+    {
+        var ending = Task.CompletedTask;
+        var waiting = await WhileWritersAreHeldAsync(
+            () => Enumerable.Range(0, 9).Select(i => AttachAsync($"/srv/{i}")), () => ending = Database.DisposeAsync().AsTask());
+
+        await ending;
+        Assert.All(waiting, result => Assert.True(result.IsFaulted || result.Result is AppendResult.Appended));
+    }
+
+    [PostgresFact]
     public async Task Those_with_a_key_are_gathered_too_and_of_two_with_the_same_one_is_told_of_the_other()
     {
         var waiting = await WhileWritersAreHeldAsync(() => Enumerable.Range(0, 20).Select(i =>

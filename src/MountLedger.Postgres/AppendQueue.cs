@@ -60,7 +60,6 @@ internal sealed class AppendQueue : IAsyncDisposable
             else BePatient();
         }
         if (writer is not null) WriteAndGoOn(writer, gathered!);
-        if (append.Result.IsCompleted) return await append.Result;
         try
         {
             return await append.Result.WaitAsync(cancellationToken);
@@ -131,7 +130,8 @@ internal sealed class AppendQueue : IAsyncDisposable
             underWay -= written.Count;
             // Who looked and found nobody learns nothing of how many there are.
             if (written.Count > 0) enough = Math.Max(1, (waiting.Count + underWay + written.Count) / 2);
-            var isOtherAtIt = !disposed && free.Count < WritersMax - 1; // Who ends the queue takes the free ones, and those who wait are still written.
+            // Who ended the queue took the free ones: nobody knows of another one then, and those who wait are still written.
+            var isOtherAtIt = !disposed && free.Count < WritersMax - 1;
             if (isOtherAtIt ? waiting.Count < enough : waiting.Count == 0 && written.Count <= 1)
             {
                 if (disposed) writer.Close();

@@ -64,7 +64,7 @@ internal static class HostReading
         {
             var held = attachments.TryGetValue(stream.Id, out var list) ? list : [];
             if (decoded is null || held is null) damaged.Add(stream);
-            else states.Add(held.Count == 0 ? decoded : decoded with { Attachments = MountState.AttachmentsOf(held) });
+            else states.Add(held.Count == 0 ? decoded : decoded with { Attachments = AttachmentSet.Of(held) });
         }
         return (states, damaged);
     }

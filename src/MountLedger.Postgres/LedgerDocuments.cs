@@ -61,7 +61,7 @@ internal static class LedgerDocuments
     /// <summary>All attachments of a state with their times, for <c>ledger_put_attachments</c>.</summary>
     public static byte[] EncodeAttachments(MountState state) => WriteArray(json =>
     {
-        foreach (var attachment in state.Attachments.Values) WriteAttachment(json, attachment, withSince: true);
+        foreach (var attachment in state.Attachments) WriteAttachment(json, attachment, withSince: true);
     });
 
     /// <summary>A host's row with its times, for <c>ledger_put_host</c>.</summary>

@@ -32,7 +32,7 @@ public sealed class DriftTests(PostgresServer server) : IClassFixture<PostgresSe
 
         Assert.Equal("EBUSY", failed.Error.Errno);
         Assert.Equal("stranger", Assert.Single(TestHost.MountsAt(path)).Source);
-        Assert.Equal("a", Assert.Single((await host.StateAsync(path)).Attachments.Values).Consumer);
+        Assert.Equal("a", Assert.Single((await host.StateAsync(path)).Attachments).Consumer);
     }
 
     [RootFact]

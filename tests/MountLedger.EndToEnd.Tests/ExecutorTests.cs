@@ -175,7 +175,7 @@ public sealed class ExecutorTests(PostgresServer server) : IClassFixture<Postgre
             new AppendBatch(
                 state.Stream, state.Version, [.. events.Cast<LedgerEvent>()],
                 new AppendOrigin("elsewhere", "cmd", null, Epoch: null, Agent: null, LocalAgent: false), folded, null,
-                new AttachmentChanges([.. folded.Attachments.Values], [], ConfirmAll: false), RequireHostUp: true, Request: null),
+                new AttachmentChanges([.. folded.Attachments], [], ConfirmAll: false), RequireHostUp: true, Request: null),
             CancellationToken.None);
         Assert.IsType<AppendResult.Appended>(result);
     }

@@ -28,7 +28,7 @@ public sealed class WatchedDriftTests(PostgresServer server) : IClassFixture<Pos
         var state = await host.UntilAsync(path, state => state.Kernel is { } kernel && kernel.MountId != first);
         Assert.Single(TestHost.MountsAt(path));
         Assert.Empty(state.Drift);
-        Assert.Equal("a", Assert.Single(state.Attachments.Values).Consumer);
+        Assert.Equal("a", Assert.Single(state.Attachments).Consumer);
         Assert.Equal(
             ["drift_detected", "mount_started", "mounted", "drift_resolved"], (await host.EventsAsync(path)).Skip(4));
     }

@@ -15,9 +15,9 @@ public sealed class AppendTests(PostgresServer server) : LedgerTest(server)
         Assert.Equal(2, state.Version);
         Assert.Equal(Phase.Mounting, state.Phase);
         Assert.Equal(Spec, state.Spec);
-        Assert.Equal(expected.Attachments.Values, state.Attachments.Values);
+        Assert.Equal(expected.Attachments, state.Attachments);
         Assert.Equal(result.Events[0].At, state.UpdatedAt);
-        Assert.Equal(result.Events[1].At, state.Attachments.Values.Single().Since);
+        Assert.Equal(result.Events[1].At, state.Attachments.Single().Since);
     }
 
     [PostgresFact]
@@ -158,11 +158,11 @@ public sealed class AppendTests(PostgresServer server) : LedgerTest(server)
         await AppendAsync(Stream, FirstAttach());
         await AppendAsync(Stream, [new MountEvent.AttachmentAdded("vol", "vm-2", OnFailure.Retry)]);
         await AppendAsync(Stream, [new MountEvent.MountStarted(1, "b", 4026531841, 7, []), new MountEvent.Mounted("b", 4026531841, 7, [])]);
-        Assert.All((await Store.LoadAsync(Stream, default)).Attachments.Values, attachment => Assert.True(attachment.Confirmed));
+        Assert.All((await Store.LoadAsync(Stream, default)).Attachments, attachment => Assert.True(attachment.Confirmed));
 
         await AppendAsync(Stream, [new MountEvent.AttachmentRemoved("vol", "vm-1", RemovalReason.Detached)]);
 
-        var left = (await Store.LoadAsync(Stream, default)).Attachments.Values.Single();
+        var left = (await Store.LoadAsync(Stream, default)).Attachments.Single();
         Assert.Equal(("vm-2", OnFailure.Retry, false), (left.Consumer, left.OnFailure, left.First));
     }
 
@@ -177,7 +177,7 @@ public sealed class AppendTests(PostgresServer server) : LedgerTest(server)
         await AppendAsync(stream, FirstAttach("völ'\\", "çonsumer\"🦊"), Caller with { Actor = "Ünï \\ 'x'" });
 
         var state = await Store.LoadAsync(stream, default);
-        var attachment = state.Attachments.Values.Single();
+        var attachment = state.Attachments.Single();
         Assert.Equal((path, "völ'\\", "çonsumer\"🦊", "Ünï \\ 'x'"), (state.Mountpoint, attachment.Volume, attachment.Consumer, attachment.Actor));
         Assert.Equal(path, (await Store.ReadStreamAsync(stream, 2, default)).Single().Stream.Id);
     }

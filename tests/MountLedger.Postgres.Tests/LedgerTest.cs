@@ -61,10 +61,10 @@ public abstract class LedgerTest(PostgresServer server) : IAsyncLifetime
         var changes = events.ToImmutableArray();
         var after = changes.Cast<MountEvent>().Aggregate(
             state, (next, change) => next.Evolve(change, next.Version + 1, DateTimeOffset.UnixEpoch, by.Actor));
-        var added = after.Attachments.Values.Where(
+        var added = after.Attachments.Where(
             now => !state.Attachments.TryGetValue(now.Key, out var was) || was with { Confirmed = now.Confirmed } != now);
         var removed = state.Attachments.Keys.Where(key => !after.Attachments.ContainsKey(key));
-        var confirmAll = !after.Attachments.IsEmpty && after.Attachments.Values.All(attachment => attachment.Confirmed);
+        var confirmAll = !after.Attachments.IsEmpty && after.Attachments.All(attachment => attachment.Confirmed);
         return new AppendBatch(
             state.Stream, state.Version, changes, by, after, NewHostState: null,
             new AttachmentChanges([.. added], [.. removed], confirmAll), requireUp, request);

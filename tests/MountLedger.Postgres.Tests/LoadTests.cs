@@ -32,7 +32,7 @@ public sealed class LoadTests(PostgresServer server) : LedgerTest(server)
         foreach (var state in new[] { await Store.LoadAsync(Stream, default), (await Store.LoadHostAsync(Host, default)).Single() })
         {
             Assert.Equal((sound.Version, sound.Phase, sound.Spec), (state.Version, state.Phase, state.Spec));
-            Assert.Equal(sound.Attachments.Values, state.Attachments.Values);
+            Assert.Equal(sound.Attachments, state.Attachments);
         }
         Assert.IsType<AppendResult.Appended>(await AppendAsync(Stream, [new MountEvent.MountStarted(1, "b", 4026531841, null, [])]));
     }

@@ -65,7 +65,7 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
             else if (history.Operation is { } open)
                 tally.Violated($"{state.Mountpoint}: {open} has no outcome in the history");
             else if (!history.Attachments.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => (pair.Key, pair.Value)).SequenceEqual(
-                state.Attachments.Values.Select(one => ($"{one.Volume}/{one.Consumer}", one.Confirmed)).OrderBy(pair => pair.Item1, StringComparer.Ordinal)))
+                state.Attachments.Select(one => ($"{one.Volume}/{one.Consumer}", one.Confirmed)).OrderBy(pair => pair.Item1, StringComparer.Ordinal)))
                 tally.Violated($"{state.Mountpoint}: its attachments are not what its events say");
 
             var there = mounts[state.Mountpoint].ToList();
@@ -106,14 +106,14 @@ internal sealed class Inspection(StormAgent agent, Tally tally, string vandalise
     {
         foreach (var (path, mountId) in client.Attached)
         {
-            if (!states.TryGetValue(path, out var state) || !state.Attachments.Values.Any(one => one.Consumer == client.Name))
+            if (!states.TryGetValue(path, out var state) || !state.Attachments.Any(one => one.Consumer == client.Name))
                 tally.Violated($"{path}: the acknowledged attachment of {client.Name} is lost");
             else if (state.Kernel?.MountId != mountId)
                 tally.Violated($"{path}: {client.Name} was told of mount {mountId}, and since then it has become {state.Kernel?.MountId}");
         }
         foreach (var state in states.Values)
         {
-            if (state.Attachments.Values.Any(one => one.Consumer == client.Name) && !client.Attached.ContainsKey(state.Mountpoint))
+            if (state.Attachments.Any(one => one.Consumer == client.Name) && !client.Attached.ContainsKey(state.Mountpoint))
                 tally.Violated($"{state.Mountpoint}: {client.Name} was detached or never told that it is attached, and is");
         }
     }

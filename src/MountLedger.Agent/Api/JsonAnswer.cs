@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using MountLedger.Wire;
@@ -5,12 +6,17 @@ using MountLedger.Wire;
 namespace MountLedger.Agent;
 
 /// <summary>An answer that has been written already, with its status; a problem has its own content type.</summary>
-public sealed class JsonAnswer(int status, byte[] json, long? version = null) : IResult
+public sealed class JsonAnswer(int status, ReadOnlySequence<byte> json, long? version = null) : IResult
 {
+    /// <summary>How much of a long document is written before the socket is to take it.</summary>
+    private const int FlushBytes = 64 * 1024;
+
+    public JsonAnswer(int status, byte[] json, long? version = null) : this(status, new ReadOnlySequence<byte>(json), version) { }
+
     public int Status => status;
 
     /// <summary>The document, in UTF-8.</summary>
-    public ReadOnlyMemory<byte> Json => json;
+    public ReadOnlySequence<byte> Json => json;
 
     public static JsonAnswer Of<T>(T value, JsonTypeInfo<T> type) => new(200, JsonSerializer.SerializeToUtf8Bytes(value, type));
 
@@ -48,6 +54,15 @@ public sealed class JsonAnswer(int status, byte[] json, long? version = null) : 
         response.ContentLength = json.Length;
         if (version is { } current) response.Headers.ETag = $"\"{current}\"";
         if (status == 503) response.Headers.RetryAfter = "1";
-        await response.Body.WriteAsync(json, httpContext.RequestAborted);
+        var unflushed = 0;
+        foreach (var part in json)
+        {
+            response.BodyWriter.Write(part.Span);
+            unflushed += part.Length;
+            if (unflushed < FlushBytes) continue;
+            unflushed = 0;
+            await response.BodyWriter.FlushAsync(httpContext.RequestAborted);
+        }
+        await response.BodyWriter.FlushAsync(httpContext.RequestAborted);
     }
 }

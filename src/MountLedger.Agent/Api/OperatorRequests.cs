@@ -34,7 +34,7 @@ public static class OperatorRequests
 
         var answer = await run(conditions.IfVersion);
         if (answer.Status >= 500) return answer; // Not an answer to keep: the repeat is to try again, and what is so already is recorded once.
-        var json = Encoding.UTF8.GetString(answer.Json.Span);
+        var json = Encoding.UTF8.GetString(answer.Json);
         var row = await access.Ledger.RecordAsync(async () => await store.SaveAnswerAsync(
             host, new StoredRequest(key, actor, asked, Mountpoint: null, Version: null, answer.Status, json), CancellationToken.None));
         return row.Answer == json && row.BodyHash == asked ? answer : Again(row, asked, actor);

@@ -110,7 +110,7 @@ internal sealed class HeadsContent(string host)
     {
         WriteState(json, head);
         json.WriteStartArray("all");
-        foreach (var attachment in head.State.Attachments.Values) WriteAttachment(json, attachment);
+        foreach (var attachment in head.State.Attachments) WriteAttachment(json, attachment);
         json.WriteEndArray();
     }
 
@@ -159,19 +159,18 @@ internal sealed class HeadsContent(string host)
 
     private KeptHead? Head(string mountpoint, JsonElement json, KeptHead? before)
     {
-        ImmutableSortedDictionary<AttachmentKey, Attachment> attachments;
+        AttachmentSet attachments;
         if (json.TryGetProperty("all", out var all))
         {
-            attachments = MountState.AttachmentsOf(all.EnumerateArray().Select(Read));
+            attachments = AttachmentSet.Of(all.EnumerateArray().Select(Read));
         }
         else
         {
             // Only what has changed is touched: a line is read for each change, and there may be ten thousand attachments.
             if (before?.State.Version != json.GetProperty("from").GetInt64()) return null;
             var removed = json.GetProperty("remove").EnumerateArray().Select(item => new AttachmentKey(item[0].GetString()!, item[1].GetString()!));
-            attachments = before!.State.Attachments.RemoveRange(removed)
-                .SetItems(json.GetProperty("add").EnumerateArray().Select(Read).Select(item => KeyValuePair.Create(item.Key, item)));
-            if (json.GetProperty("confirm").GetBoolean()) attachments = MountState.Confirmed(attachments);
+            attachments = before!.State.Attachments.Without(removed).With(json.GetProperty("add").EnumerateArray().Select(Read));
+            if (json.GetProperty("confirm").GetBoolean()) attachments = attachments.Confirmed();
         }
         var state = MountStateCodec.Decode(
             new StreamKey(host, mountpoint), json.GetProperty("v").GetInt64(), json.GetProperty("g").GetInt64(), JsonMarshal.GetRawUtf8Value(json.GetProperty("state")),

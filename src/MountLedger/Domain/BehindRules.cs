@@ -50,7 +50,7 @@ public static class BehindRules
             events.Add(new MountEvent.OperationSettled(OperationKind.Unmount, SettledAs.Absent, "the mount that the ledger knows is not there any more"));
 
         // Whoever is only in the ledger had left by what was recorded later; if nothing was kept, a mount that is still there speaks for them.
-        var wanted = kept?.Attachments ?? (ours is null ? MountState.NoAttachments : ledger.Attachments);
+        var wanted = kept?.Attachments ?? (ours is null ? AttachmentSet.Empty : ledger.Attachments);
         events.AddRange(ledger.Attachments.Keys.Where(key => !wanted.ContainsKey(key))
             .Select(key => new MountEvent.AttachmentRemoved(key.Volume, key.Consumer, RemovalReason.Detached)));
 
@@ -62,7 +62,7 @@ public static class BehindRules
             events.Add(new MountEvent.MountRequested(
                 spec.Source, spec.FsType, spec.Options, Math.Max(ledger.Generation, (kept?.Generation ?? 0) - 1) + 1));
         }
-        events.AddRange(wanted.Values.Where(attachment => !ledger.Attachments.ContainsKey(attachment.Key))
+        events.AddRange(wanted.Where(attachment => !ledger.Attachments.ContainsKey(attachment.Key))
             .Select(attachment => new MountEvent.AttachmentAdded(attachment.Volume, attachment.Consumer, attachment.OnFailure)));
 
         if (ours is not null && !isLedgers && spec is not null)

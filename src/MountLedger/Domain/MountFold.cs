@@ -114,9 +114,9 @@ internal static class MountFold
         var first = state.Attachments.IsEmpty
             && (state.Kernel is null || state.Kernel.Spec != state.Spec || state.Operation?.Kind == OperationKind.Unmount);
         var attachment = new Attachment(e.Volume, e.Consumer, e.OnFailure, Confirmed: false, first, at, actor);
-        var joined = state with { Attachments = state.Attachments.Add(key, attachment) };
+        var joined = state with { Attachments = state.Attachments.With(attachment) };
         return joined.Holds
-            ? joined with { Attachments = joined.Attachments.SetItem(key, attachment with { Confirmed = true }) }
+            ? joined with { Attachments = joined.Attachments.With(attachment with { Confirmed = true }) }
             : joined;
     }
 
@@ -124,7 +124,7 @@ internal static class MountFold
     {
         var key = new AttachmentKey(e.Volume, e.Consumer);
         if (!state.Attachments.ContainsKey(key)) return state;
-        var left = state with { Attachments = state.Attachments.Remove(key) };
+        var left = state with { Attachments = state.Attachments.Without(key) };
         return left.Attachments.IsEmpty ? left with { LastHolder = key } : left;
     }
 
@@ -133,8 +133,8 @@ internal static class MountFold
     /// <summary>The wanted mount holds: whoever waits for it has seen it hold once.</summary>
     private static MountState Confirmed(MountState state)
     {
-        if (!state.Holds || state.Attachments.Values.All(attachment => attachment.Confirmed)) return state;
-        return state with { Attachments = MountState.Confirmed(state.Attachments) };
+        if (!state.Holds || state.Attachments.All(attachment => attachment.Confirmed)) return state;
+        return state with { Attachments = state.Attachments.Confirmed() };
     }
 
     /// <summary>

@@ -20,7 +20,7 @@ public sealed record MountState
     /// <summary>The wanted spec; of an absent mountpoint the last one that was wanted.</summary>
     public MountSpec? Spec { get; init; }
 
-    public ImmutableSortedDictionary<AttachmentKey, Attachment> Attachments { get; init; } = NoAttachments;
+    public AttachmentSet Attachments { get; init; } = AttachmentSet.Empty;
 
     /// <summary>The mount that the ledger knows to be there, ours or adopted.</summary>
     public KernelMount? Kernel { get; init; }
@@ -64,18 +64,6 @@ public sealed record MountState
 
     /// <summary>The database's time of the last event.</summary>
     public DateTimeOffset UpdatedAt { get; init; }
-
-    public static readonly ImmutableSortedDictionary<AttachmentKey, Attachment> NoAttachments =
-        ImmutableSortedDictionary.Create<AttachmentKey, Attachment>(AttachmentKey.Order);
-
-    /// <summary>These attachments, as a state has them.</summary>
-    public static ImmutableSortedDictionary<AttachmentKey, Attachment> AttachmentsOf(IEnumerable<Attachment> attachments) =>
-        NoAttachments.AddRange(attachments.Select(attachment => KeyValuePair.Create(attachment.Key, attachment)));
-
-    /// <summary>The same attachments, all of them confirmed.</summary>
-    public static ImmutableSortedDictionary<AttachmentKey, Attachment> Confirmed(ImmutableSortedDictionary<AttachmentKey, Attachment> attachments) =>
-        attachments.SetItems(
-            attachments.Where(pair => !pair.Value.Confirmed).Select(pair => KeyValuePair.Create(pair.Key, pair.Value with { Confirmed = true })));
 
     public static MountState Initial(StreamKey stream) => new() { Stream = stream };
 

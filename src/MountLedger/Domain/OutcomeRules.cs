@@ -43,7 +43,7 @@ public static class OutcomeRules
         // Everybody left, and somebody else wants another spec: that one has not been tried yet.
         if (state.IsSuperseded) return [new MountEvent.MountFailed(error.Errno, error.Message, error.Transient, attempt, RetryAt: null)];
 
-        var forgotten = state.Attachments.Values
+        var forgotten = state.Attachments
             .Where(attachment => !attachment.Confirmed && attachment.OnFailure == OnFailure.Forget)
             .Select(attachment => (MountEvent)new MountEvent.AttachmentRemoved(
                 attachment.Volume, attachment.Consumer, RemovalReason.MountFailed))

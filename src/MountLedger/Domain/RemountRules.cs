@@ -57,7 +57,7 @@ internal static class RemountRules
         _ when command.ByAdmin => null,
         { Kernel.Adopted: true } => new Rejection.NotPermitted(state.Mountpoint, "MountLedger did not make this mount"),
         { Attachments.Count: > 1 } => new Rejection.NotPermitted(state.Mountpoint, $"it has {state.Attachments.Count} attachments"),
-        _ when state.Attachments.Values.First().Actor == command.Actor => null,
-        _ => new Rejection.NotPermitted(state.Mountpoint, $"its only attachment was made by {state.Attachments.Values.First().Actor}"),
+        _ when state.Attachments.First().Actor == command.Actor => null,
+        _ => new Rejection.NotPermitted(state.Mountpoint, $"its only attachment was made by {state.Attachments.First().Actor}"),
     };
 }

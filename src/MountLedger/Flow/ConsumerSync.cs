@@ -22,7 +22,7 @@ public sealed class ConsumerSync(AgentIdentity agent, IEventStore store, LiveSta
     /// <summary>What would be removed, in the order of the paths.</summary>
     public ImmutableArray<SyncedAttachment> Plan(IReadOnlySet<string> alive, DateTimeOffset asOf) =>
     [
-        .. live.Present().SelectMany(state => state.Attachments.Values
+        .. live.Present().SelectMany(state => state.Attachments
             .Where(attachment => attachment.Since < asOf && !alive.Contains(attachment.Consumer))
             .Select(attachment => new SyncedAttachment(state.Mountpoint, attachment))),
     ];

@@ -42,7 +42,7 @@ public static class MountStateCodec
         StreamKey stream, long version, long generation, string json, DateTimeOffset updatedAt, IEnumerable<Attachment> attachments) =>
         Of(JsonSerializer.Deserialize(json, StoredJson.Context.MountStateRow), stream, version, generation, updatedAt)
             with
-        { Attachments = MountState.AttachmentsOf(attachments) };
+        { Attachments = AttachmentSet.Of(attachments) };
 
     /// <summary>The same without attachments, from UTF-8.</summary>
     /// <exception cref="JsonException">The document is damaged.</exception>

@@ -1,8 +1,7 @@
-using System.Collections.Immutable;
+using System.Buffers;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.Text.Json.Serialization;
 
 namespace MountLedger.Wire;
 
@@ -16,12 +15,12 @@ public static class Answers
         Converters = { new AttachmentWriter() },
     });
 
-    /// <summary>The status, and the document in UTF-8.</summary>
-    public static (int Status, byte[] Json) Render(CommandResult result) => result switch
+    /// <summary>The status, and the document in UTF-8; in parts, as much of a long one is kept from answer to answer.</summary>
+    public static (int Status, ReadOnlySequence<byte> Json) Render(CommandResult result) => result switch
     {
-        CommandResult.Done done => (200, Write(Outcome(done.State, done.Outcome))),
-        CommandResult.Pending pending => (202, Write(Outcome(pending.State, MountLedger.Outcome.Pending))),
-        CommandResult.Replayed replayed => (replayed.Status, Encoding.UTF8.GetBytes(replayed.Answer)),
+        CommandResult.Done done => (200, Write(done.State, done.Outcome)),
+        CommandResult.Pending pending => (202, Write(pending.State, Outcome.Pending)),
+        CommandResult.Replayed replayed => (replayed.Status, new(Encoding.UTF8.GetBytes(replayed.Answer))),
         CommandResult.Rejected { Rejection: Rejection.VersionConflict { Expected: not null } conflict } rejected =>
             Render(Of(412, "the mountpoint has changed", conflict, rejected.State)),
         CommandResult.Rejected { Rejection: Rejection.NotPermitted refused } rejected =>
@@ -43,8 +42,8 @@ public static class Answers
         _ => throw new ArgumentOutOfRangeException(nameof(result), result, "not a result"),
     };
 
-    public static (int Status, byte[] Json) Render(Problem problem) =>
-        (problem.Status, JsonSerializer.SerializeToUtf8Bytes(problem, Json.Problem));
+    public static (int Status, ReadOnlySequence<byte> Json) Render(Problem problem) =>
+        (problem.Status, new(JsonSerializer.SerializeToUtf8Bytes(problem, Json.Problem)));
 
     private static Problem Of(int status, string title, Rejection rejection, MountState state) => new()
     {
@@ -55,56 +54,25 @@ public static class Answers
         Current = Views.Of(state),
     };
 
-    private static OutcomeView Outcome(MountState state, Outcome outcome)
+    private static ReadOnlySequence<byte> Write(MountState state, Outcome outcome)
     {
-        var view = Views.Of(state);
-        return new OutcomeView
-        {
-            Host = view.Host,
-            Mountpoint = view.Mountpoint,
-            Phase = view.Phase,
-            Version = view.Version,
-            Generation = view.Generation,
-            Source = view.Source,
-            Fstype = view.Fstype,
-            Options = view.Options,
-            Attachments = view.Attachments,
-            Kernel = view.Kernel,
-            Error = view.Error,
-            UpdatedAt = view.UpdatedAt,
-            Outcome = JsonNamingPolicy.KebabCaseLower.ConvertName(outcome.ToString()),
-        };
+        var isLong = AttachmentsText.IsKept(state.Attachments);
+        var view = Views.Of(state, isLong ? AttachmentSet.Empty : state.Attachments);
+        var json = JsonSerializer.SerializeToUtf8Bytes(
+            new OutcomeView(view, JsonNamingPolicy.KebabCaseLower.ConvertName(outcome.ToString())), Json.OutcomeView);
+        return isLong ? AttachmentsText.Into(json, state.Attachments) : new(json);
     }
-
-    private static byte[] Write(OutcomeView view) => JsonSerializer.SerializeToUtf8Bytes(view, Json.OutcomeView);
 
     private static string Name(OperationKind kind) => JsonNamingPolicy.KebabCaseLower.ConvertName(kind.ToString());
-}
-
-/// <summary>
-/// Writes what a mountpoint may have ten thousand of, each time that one more comes: the same document as by the serializer's own way, which goes through the description
-/// of each member.
-/// </summary>
-internal sealed class AttachmentWriter : JsonConverter<AttachmentView>
-{
-    public override AttachmentView? Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-        JsonSerializer.Deserialize(ref reader, AnswerJson.Default.AttachmentView);
-
-    public override void Write(Utf8JsonWriter writer, AttachmentView value, JsonSerializerOptions options)
-    {
-        writer.WriteStartObject();
-        writer.WriteString("volume"u8, value.Volume);
-        writer.WriteString("consumer"u8, value.Consumer);
-        writer.WriteString("since"u8, value.Since);
-        writer.WriteString("actor"u8, value.Actor);
-        writer.WriteEndObject();
-    }
 }
 
 /// <summary>From the domain's states to the shapes of the contract.</summary>
 public static class Views
 {
-    public static MountpointView Of(MountState state) => new()
+    public static MountpointView Of(MountState state) => Of(state, state.Attachments);
+
+    /// <summary>With these for its attachments.</summary>
+    internal static MountpointView Of(MountState state, AttachmentSet attachments) => new()
     {
         Host = state.Stream.Host,
         Mountpoint = state.Mountpoint,
@@ -114,18 +82,13 @@ public static class Views
         Source = state.Spec?.Source,
         Fstype = state.Spec?.FsType,
         Options = state.Spec?.Options ?? [],
-        Attachments = Of(state.Attachments),
+        Attachments = [.. attachments.Select(Of)],
         Kernel = state.Kernel is { } kernel ? new KernelView(kernel.BootId, kernel.MountId) : null,
         Error = Doubt(state) ?? (state.Error is { } error ? Of(error) : Stale(state)),
         UpdatedAt = state.Version == 0 ? null : state.UpdatedAt,
     };
 
-    private static ImmutableArray<AttachmentView> Of(ImmutableSortedDictionary<AttachmentKey, Attachment> attachments)
-    {
-        var views = ImmutableArray.CreateBuilder<AttachmentView>(attachments.Count);
-        foreach (var (_, attachment) in attachments) views.Add(new AttachmentView(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor));
-        return views.MoveToImmutable();
-    }
+    internal static AttachmentView Of(Attachment attachment) => new(attachment.Volume, attachment.Consumer, attachment.Since, attachment.Actor);
 
     /// <summary>Of an operation whose outcome nobody knows: that, and why.</summary>
     private static ErrorView? Doubt(MountState state) => state is { Uncertain: true, UncertainReason: { } reason }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -27,6 +28,11 @@ public record MountpointView
 /// <summary>What <c>mount</c> and <c>unmount</c> print: the mountpoint, with what came of the request.</summary>
 public sealed record OutcomeView : MountpointView
 {
+    public OutcomeView() { }
+
+    [SetsRequiredMembers]
+    public OutcomeView(MountpointView mountpoint, string outcome) : base(mountpoint) => Outcome = outcome;
+
     /// <summary><c>mounted, attached, unmounted, detached, remounted, noop</c> or <c>pending</c>.</summary>
     public required string Outcome { get; init; }
 }

@@ -37,13 +37,13 @@ internal sealed class SimLedger(World world)
 
     private sealed record Row(
         long Version, long Generation, string Json, DateTimeOffset UpdatedAt, ActionKind Action, DateTimeOffset? DueAt,
-        ImmutableSortedDictionary<AttachmentKey, Attachment> Attachments);
+        AttachmentSet Attachments);
 
     public MountState StateOf(string mountpoint)
     {
         var stream = new StreamKey(World.Host, mountpoint);
         return _rows.TryGetValue(mountpoint, out var row)
-            ? MountStateCodec.Decode(stream, row.Version, row.Generation, row.Json, row.UpdatedAt, row.Attachments.Values)
+            ? MountStateCodec.Decode(stream, row.Version, row.Generation, row.Json, row.UpdatedAt, row.Attachments)
             : MountState.Initial(stream);
     }
 
@@ -140,11 +140,10 @@ internal sealed class SimLedger(World world)
     private void Replace(AppendBatch batch, DateTimeOffset at)
     {
         var state = batch.NewState!;
-        var attachments = _rows.TryGetValue(state.Mountpoint, out var before) ? before.Attachments : MountState.NoAttachments;
-        attachments = attachments.RemoveRange(batch.Attachments.Removed);
-        foreach (var added in batch.Attachments.Added) attachments = attachments.SetItem(added.Key, added with { Since = at });
-        if (batch.Attachments.ConfirmAll)
-            attachments = attachments.SetItems(attachments.Select(pair => KeyValuePair.Create(pair.Key, pair.Value with { Confirmed = true })));
+        var attachments = _rows.TryGetValue(state.Mountpoint, out var before) ? before.Attachments : AttachmentSet.Empty;
+        attachments = attachments.Without(batch.Attachments.Removed);
+        foreach (var added in batch.Attachments.Added) attachments = attachments.With(added with { Since = at });
+        if (batch.Attachments.ConfirmAll) attachments = attachments.Confirmed();
         var next = MountFlow.NextAction(state);
         _rows[state.Mountpoint] = new Row(
             state.Version, state.Generation, MountStateCodec.Encode(state), at, next.Kind, next.DueAt, attachments);

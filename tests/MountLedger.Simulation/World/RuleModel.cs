@@ -68,11 +68,11 @@ internal sealed class RuleModel(string mountpoint)
         while (_folded.Version < events.Count) _folded = _folded.Evolve(events[(int)_folded.Version]);
         if (_folded.Version != row.Version || _folded.Generation != row.Generation || MountStateCodec.Encode(_folded) != MountStateCodec.Encode(row))
             return $"the row is not what the events fold to: {MountStateCodec.Encode(row)} instead of {MountStateCodec.Encode(_folded)}";
-        if (!_folded.Attachments.Values.SequenceEqual(row.Attachments.Values)) return "the attachments are not what the events fold to";
-        if (!row.Attachments.Values.Select(one => ($"{one.Volume}/{one.Consumer}", one.Confirmed)).Order()
+        if (!_folded.Attachments.SequenceEqual(row.Attachments)) return "the attachments are not what the events fold to";
+        if (!row.Attachments.Select(one => ($"{one.Volume}/{one.Consumer}", one.Confirmed)).Order()
             .SequenceEqual(_confirmed.Select(pair => (pair.Key, pair.Value)).Order()))
         {
-            return $"the attachments are {string.Join(' ', row.Attachments.Values.Select(one => $"{one.Consumer}:{one.Confirmed}"))}, "
+            return $"the attachments are {string.Join(' ', row.Attachments.Select(one => $"{one.Consumer}:{one.Confirmed}"))}, "
                 + $"and by the rules {string.Join(' ', _confirmed)}";
         }
         if (row.Generation != _generation) return $"generation {row.Generation} instead of {_generation}";

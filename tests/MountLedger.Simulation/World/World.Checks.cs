@@ -162,7 +162,7 @@ internal sealed partial class World
         {
             if (path == mount.Path) Fail($"{path} was unmounted under {key}, whose attachment is acknowledged");
         }
-        if (Ledger.StateOf(mount.Path) is { } state && state.Attachments.Values.FirstOrDefault(attachment => attachment.Confirmed) is { } holder)
+        if (Ledger.StateOf(mount.Path) is { } state && state.Attachments.FirstOrDefault(attachment => attachment.Confirmed) is { } holder)
             Fail($"{mount.Path} was unmounted under {holder.Key}, which is confirmed");
     }
 
@@ -210,7 +210,7 @@ internal sealed partial class World
         }
         // Who has held once was there before whatever is below: it is mounted again first. Only a mount that vanishes in the moment in which
         // another one is put below it cannot be waited for.
-        return ((next == ActionKind.Unmount || Machines[0].HasLostMounts || !state.Attachments.Values.Any(attachment => attachment.Confirmed))
+        return ((next == ActionKind.Unmount || Machines[0].HasLostMounts || !state.Attachments.Any(attachment => attachment.Confirmed))
             && Ledger.States.Any(child => MountPath.IsBelow(child.Mountpoint, state.Mountpoint) && child.Kernel is not null && !child.Attachments.IsEmpty))
             || (next == ActionKind.Mount && Ledger.States.Any(above => MountPath.IsBelow(state.Mountpoint, above.Mountpoint) && IsBlocked(above)));
     }
@@ -242,7 +242,7 @@ internal sealed partial class World
             {
                 Fail($"{path}: the ledger knows mount {state.Kernel.MountId}, and there is {there[0].Id}");
             }
-            if (state.Attachments.Values.FirstOrDefault(attachment => !attachment.Confirmed) is { } unconfirmed)
+            if (state.Attachments.FirstOrDefault(attachment => !attachment.Confirmed) is { } unconfirmed)
                 Fail($"{path}: the mount holds, and {unconfirmed.Key} is not confirmed");
         }
         foreach (var mount in machine.Table.Where(mount => !mount.IsForeign))

@@ -186,7 +186,7 @@ internal sealed partial class World
         Trace("-- everybody leaves");
         foreach (var state in Ledger.States.ToList())
         {
-            foreach (var holder in state.Attachments.Values)
+            foreach (var holder in state.Attachments)
             {
                 foreach (var client in _clients) client.Forget(state.Mountpoint);
                 Release(state.Mountpoint, holder.Key);

@@ -51,7 +51,7 @@ public sealed class MountStateCodecTests
     }
 
     private static MountState RoundTrip(MountState state) => MountStateCodec.Decode(
-        state.Stream, state.Version, state.Generation, MountStateCodec.Encode(state), state.UpdatedAt, state.Attachments.Values);
+        state.Stream, state.Version, state.Generation, MountStateCodec.Encode(state), state.UpdatedAt, state.Attachments);
 
     private static MountState Fold(ImmutableArray<MountEvent> events, MountState? from = null) => events.Aggregate(
         from ?? MountState.Initial(Stream),
@@ -145,7 +145,7 @@ public sealed class MountStateCodecTests
 
     private static MountState Bare(MountState state) => state with
     {
-        Attachments = MountState.NoAttachments,
+        Attachments = AttachmentSet.Empty,
         Drift = ImmutableSortedDictionary<DriftKind, string?>.Empty,
         OwnedDirectories = [],
         Operation = state.Operation is { } operation ? operation with { Directories = [] } : null,

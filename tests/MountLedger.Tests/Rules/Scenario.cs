@@ -96,7 +96,7 @@ internal sealed class Scenario
     public Scenario IsConfirmed(params AttachmentKey[] expected)
     {
         Assert.Equal(
-            expected.Order(AttachmentKey.Order), State.Attachments.Where(pair => pair.Value.Confirmed).Select(pair => pair.Key));
+            expected.Order(AttachmentKey.Order), State.Attachments.Where(attachment => attachment.Confirmed).Select(attachment => attachment.Key));
         return this;
     }
 

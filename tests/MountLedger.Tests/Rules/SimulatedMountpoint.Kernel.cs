@@ -94,8 +94,9 @@ internal sealed partial class SimulatedMountpoint
     /// <summary>Who is answered that its mount holds has it, and nothing is about to take it away.</summary>
     private void CheckAnswers()
     {
-        foreach (var (key, attachment) in _state.Attachments)
+        foreach (var attachment in _state.Attachments)
         {
+            var key = attachment.Key;
             var answer = OutcomeOf.Command(Vocabulary.Attach(key), _state, _state.Version);
             if (answer is CommandResult.Done)
             {
@@ -130,7 +131,7 @@ internal sealed partial class SimulatedMountpoint
     {
         var row = MountStateCodec.Encode(_state);
         var back = MountStateCodec.Decode(
-            _state.Stream, _state.Version, _state.Generation, row, _state.UpdatedAt, _state.Attachments.Values);
+            _state.Stream, _state.Version, _state.Generation, row, _state.UpdatedAt, _state.Attachments);
         Assert.Equal(row, MountStateCodec.Encode(back));
         Assert.Equal((_state.Phase, MountFlow.NextAction(_state)), (back.Phase, MountFlow.NextAction(back)));
         Assert.Equal(_state.Attachments.AsEnumerable(), back.Attachments.AsEnumerable());
@@ -138,7 +139,7 @@ internal sealed partial class SimulatedMountpoint
     }
 
     private string Describe() =>
-        $"v{_state.Version} {_state.Phase}, next {MountFlow.NextAction(_state).Kind}, held by {string.Join('+', _state.Attachments.Values
+        $"v{_state.Version} {_state.Phase}, next {MountFlow.NextAction(_state).Kind}, held by {string.Join('+', _state.Attachments
             .Select(attachment => $"{attachment.Consumer}/{attachment.Volume}{(attachment.Confirmed ? "!" : "")}"))}, wants {_state.Spec}, knows {_state.Kernel?.Spec}, kernel [{string.Join(' ', _kernel)}]";
 #pragma warning restore CA5394
 }

@@ -77,7 +77,7 @@ internal sealed partial class SimulatedMountpoint(int seed)
         }
         Assert.Equal(ActionKind.None, MountFlow.NextAction(_state).Kind);
         Assert.Equal(_attached.Count == 0 ? Phase.Absent : Phase.Mounted, _state.Phase);
-        Assert.All(_state.Attachments.Values, attachment => Assert.True(attachment.Confirmed));
+        Assert.All(_state.Attachments, attachment => Assert.True(attachment.Confirmed));
         Assert.DoesNotContain(DriftKind.Missing, _state.Drift.Keys);
         if (_attached.Count > 0) Assert.Equal(_spec, Assert.Single(_kernel).Spec);
         else Assert.DoesNotContain(_kernel, mount => !mount.Foreign);

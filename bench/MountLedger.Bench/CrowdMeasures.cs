@@ -27,7 +27,7 @@ internal static partial class CrowdMeasures
         rows.AddRange(await StartAsync(context, agent, size));
         rows.AddRange(await IdleAsync(context, agent, size, before));
         rows.Add(await VanishAsync(context, agent, size));
-        rows.Add(PointInTime(context, agent, size));
+        rows.AddRange(PastMeasures.Run(context, agent, size));
         await agent.StopAsync();
         foreach (var number in Enumerable.Range(0, size)) Kernel.Unmount($"{agent.Root}/n{number}");
         return rows;
@@ -101,23 +101,6 @@ internal static partial class CrowdMeasures
         }
         var figure = Figure.Of(times, "ms");
         return new Row(name, null, figure, Target: "≤ 10 ms", Met: figure.Median <= 10);
-    }
-
-    private static Row PointInTime(MeasureContext context, AgentUnderTest agent, int size)
-    {
-        var name = $"state --at T, {size} mountpoints";
-        using var caller = new Caller(agent);
-        var path = $"/v1/state?at={DateTimeOffset.UtcNow.AddSeconds(-1):yyyy-MM-ddTHH:mm:ssZ}";
-        if (caller.Send("GET", path, null).Status == 404) return new Row(name, "not built", Target: "≤ 0.25 s");
-        var times = new List<double>();
-        for (var round = 0; round < context.Options.Rounds; round++)
-        {
-            var start = Stopwatch.GetTimestamp();
-            if (caller.Send("GET", path, null).Status != 200) return new Row(name, "failed", Target: "≤ 0.25 s");
-            times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
-        }
-        var figure = Figure.Of(times, "s");
-        return new Row(name, null, figure, Target: "≤ 0.25 s", Met: figure.Median <= 0.25);
     }
 
     private static double Resident(int pid) => ProcessFigures.ResidentKb(pid) / 1024;

@@ -18,6 +18,7 @@ internal static class Program
             LsVerb.Define,
             StatusVerb.Define,
             HistoryVerb.Define,
+            StateVerb.Define,
             HostVerb.Define,
             DriftVerb.Define,
             ReconcileVerb.Define,

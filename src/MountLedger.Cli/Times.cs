@@ -1,3 +1,4 @@
+using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 
@@ -44,8 +45,20 @@ internal static class Times
         return null;
     }
 
-    /// <summary>For <c>--since</c> and <c>--until</c>; <paramref name="option"/> is named in the error.</summary>
-    public static DateTimeOffset? Instant(ArgumentResult result, string option, TimeProvider clock)
+    /// <summary>An option such as <c>--since</c> or <c>--at</c>.</summary>
+    public static Option<DateTimeOffset?> InstantOption(string name, string description, TimeProvider clock) => new(name)
+    {
+        Description = description,
+        HelpName = "TIME",
+        CustomParser = result => Instant(result, name, clock),
+    };
+
+    /// <summary>As the agent is told a time: UTC, to the microsecond.</summary>
+    public static string? Stamp(DateTimeOffset? at) =>
+        at?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.FFFFFF'Z'", CultureInfo.InvariantCulture);
+
+    /// <summary><paramref name="option"/> is named in the error.</summary>
+    private static DateTimeOffset? Instant(ArgumentResult result, string option, TimeProvider clock)
     {
         var text = result.Tokens.Count == 1 ? result.Tokens[0].Value : "";
         if (DateTimeOffset.TryParseExact(

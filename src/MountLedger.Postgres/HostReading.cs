@@ -4,25 +4,36 @@ using Npgsql;
 namespace MountLedger.Postgres;
 
 /// <summary>
-/// Reads all of a host at once: what an agent's start waits for. One statement, so that rows and attachments are of one moment; flat rows, because an array for each
-/// column of each mountpoint costs server and client more; and the documents of one portion are read while the next one is received.
+/// Reads many mountpoints of a host at once: all of them is what an agent's start waits for. One statement, so that rows and attachments are of one moment; flat rows,
+/// because an array for each column of each mountpoint costs server and client more; and the documents of one portion are read while the next one is received.
 /// </summary>
 internal static class HostReading
 {
     private const int PortionRows = 256;
 
-    private const string Query =
+    /// <summary>
+    /// Of <c>mt_streams s</c> and <c>mountpoint m</c> (null when the row is missing). Attachments are united with these rows: <see cref="AttachmentColumns"/>.
+    /// </summary>
+    public const string StateColumns =
+        """
+        s.id, s.version, m.version, m.generation, m.state::text, m.updated_at,
+        null::text, null::text, null::text, null::boolean, null::boolean, null::text
+        """;
+
+    /// <summary>Of <c>attachment a</c>.</summary>
+    public const string AttachmentColumns =
+        "a.mountpoint, null, null, null, null, a.since, a.volume, a.consumer, a.on_failure, a.confirmed, a.first, a.actor";
+
+    private const string Present =
         $$"""
-        select s.id, s.version, m.version, m.generation, m.state::text, m.updated_at,
-          null::text, null::text, null::text, null::boolean, null::boolean, null::text
+        select {{StateColumns}}
         from mountledger.mt_streams s
         left join mountledger.mountpoint m on m.host = s.tenant_id and m.mountpoint = s.id
         where s.tenant_id = $1 and s.id <> '{{HostEvent.StreamId}}'
           and (m.version is distinct from s.version or m.phase <> 'absent' or m.action <> 'none'
             or (m.state -> 'drift') is distinct from '{}'::jsonb)
         union all
-        select mountpoint, null, null, null, null, since, volume, consumer, on_failure, confirmed, first, actor
-        from mountledger.attachment where host = $1
+        select {{AttachmentColumns}} from mountledger.attachment a where a.host = $1
         """;
 
     private readonly record struct Row(StreamKey Stream, long Version, long Generation, byte[] Document, DateTimeOffset UpdatedAt);
@@ -31,11 +42,18 @@ internal static class HostReading
     public static async ValueTask<(List<MountState> States, List<StreamKey> Damaged)> ReadAsync(
         NpgsqlConnection connection, string host, CancellationToken cancellationToken)
     {
+        await using var command = new NpgsqlCommand(Present, connection) { Parameters = { LedgerRows.Text(host) } };
+        return await ReadAsync(command, host, cancellationToken);
+    }
+
+    /// <inheritdoc cref="ReadAsync(NpgsqlConnection, string, CancellationToken)"/>
+    public static async ValueTask<(List<MountState> States, List<StreamKey> Damaged)> ReadAsync(
+        NpgsqlCommand command, string host, CancellationToken cancellationToken)
+    {
         var damaged = new List<StreamKey>();
         var attachments = new Dictionary<string, List<Attachment>?>(StringComparer.Ordinal);
         var decoding = new List<Task<List<(StreamKey Stream, MountState? State)>>>();
         var portion = new List<Row>(PortionRows);
-        await using (var command = new NpgsqlCommand(Query, connection) { Parameters = { LedgerRows.Text(host) } })
         await using (var row = await command.ExecuteReaderAsync(cancellationToken))
         {
             while (await row.ReadAsync(cancellationToken))

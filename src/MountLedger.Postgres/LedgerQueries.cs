@@ -167,10 +167,10 @@ public sealed class LedgerQueries(LedgerDatabase database)
         },
         cancellationToken);
 
-    private static string EncodeCursor(StreamKey last) =>
+    internal static string EncodeCursor(StreamKey last) =>
         Convert.ToBase64String(Encoding.UTF8.GetBytes($"{last.Host}\n{last.Id}")).Replace('+', '-').Replace('/', '_');
 
-    private static StreamKey DecodeCursor(string cursor)
+    internal static StreamKey DecodeCursor(string cursor)
     {
         var text = Encoding.UTF8.GetString(Convert.FromBase64String(cursor.Replace('-', '+').Replace('_', '/')));
         var end = text.IndexOf('\n', StringComparison.Ordinal);

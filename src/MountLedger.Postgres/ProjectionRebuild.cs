@@ -61,6 +61,9 @@ public sealed class ProjectionRebuild(LedgerDatabase database)
         await ExecuteAsync(connection, "select pg_advisory_xact_lock(1296844100, hashtext($1))", host, cancellationToken);
         await ExecuteAsync(connection, "delete from mountledger.mountpoint where host = $1", host, cancellationToken);
         await ExecuteAsync(connection, "delete from mountledger.attachment where host = $1", host, cancellationToken);
+        // Its agent looks for them again.
+        await ExecuteAsync(connection, "delete from mountledger.clean_slate where host = $1", host, cancellationToken);
+        await ExecuteAsync(connection, "delete from mountledger.clean_slate_progress where host = $1", host, cancellationToken);
         await ExecuteAsync(
             connection,
             """

@@ -49,6 +49,8 @@ public class RequestTests
         "history /srv/a --consumer c --actor uid:0 --type mounted --since 2026-01-31T12:00:00.5+01:00 --until 1h",
         "GET /v1/history?path=%2Fsrv%2Fa&consumer=c&actor=uid%3A0&type=mounted&since=2026-01-31T11%3A00%3A00.5Z&until=2026-01-31T11%3A00%3A00Z&order=asc")]
     [InlineData("history --limit 5", "GET /v1/history?order=desc&limit=5")]
+    [InlineData("state --at 10m", "GET /v1/state?at=2026-01-31T11%3A50%3A00Z&limit=1000")]
+    [InlineData("state --at 2026-01-31T12:00:00.5+01:00 --host n", "GET /v1/state?host=n&at=2026-01-31T11%3A00%3A00.5Z&limit=1000")]
     [InlineData("host ls", "GET /v1/hosts")]
     public async Task A_list_asks_with_its_filters(string line, string request)
     {

@@ -160,7 +160,7 @@ public sealed class AgentHttpTests(AgentSuite suite)
             path => path.Name, path => string.Join(',', path.Value.EnumerateObject().Select(method => method.Name).Where(name => name is "get" or "post")));
         foreach (var (path, method) in ((string, string)[])
             [("/v1/mounts", "post"), ("/v1/unmounts", "post"), ("/v1/mountpoints", "get"), ("/v1/mountpoints/status", "get"), ("/v1/history", "get"),
-            ("/v1/hosts", "get"), ("/v1/hosts/{host}/up", "post"), ("/v1/hosts/{host}/down", "post"), ("/healthz", "get"), ("/readyz", "get")])
+            ("/v1/state", "get"), ("/v1/hosts", "get"), ("/v1/hosts/{host}/up", "post"), ("/v1/hosts/{host}/down", "post"), ("/healthz", "get"), ("/readyz", "get")])
             Assert.Equal(method, paths.GetValueOrDefault(path));
     }
 

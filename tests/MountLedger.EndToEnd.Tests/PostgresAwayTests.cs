@@ -219,7 +219,7 @@ public sealed class PostgresAwayTests
         foreach (var command in (Func<Task<Answer>>[])[
             () => agent.MountAsync("b", "c"), () => agent.UnmountAsync("stays", "c"), () => agent.PostAsync("/v1/reconcile", new { }),
             () => agent.PostAsync("/v1/pause", new { mountpoint = agent.PathOf("stays") }), () => agent.PostAsync($"/v1/hosts/{AgentProcess.HostName}/down", new { }),
-            () => agent.GetAsync($"/v1/history?host={AgentProcess.HostName}"), () => agent.GetAsync("/readyz")])
+            () => agent.GetAsync($"/v1/history?host={AgentProcess.HostName}"), () => agent.GetAsync("/v1/state?at=1s"), () => agent.GetAsync("/readyz")])
         {
             var (refused, seconds) = await QuickestAsync(command);
             Assert.Equal((503, "unavailable"), (refused.Status, refused.Problem));

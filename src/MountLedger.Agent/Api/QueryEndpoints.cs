@@ -5,7 +5,7 @@ using MountLedger.Wire;
 namespace MountLedger.Agent;
 
 /// <summary>
-/// The reads: mountpoints, one mountpoint's status, the history. They cover all hosts in the ledger: the agent's own unless
+/// The reads: mountpoints, one mountpoint's status, the history, the state at a time. They cover all hosts in the ledger: the agent's own unless
 /// the query names another, or <c>*</c> for all.
 /// </summary>
 public static class QueryEndpoints
@@ -19,6 +19,8 @@ public static class QueryEndpoints
         routes.MapGet("/v1/mountpoints/status", StatusAsync).WithSummary("One mountpoint").Describes<MountpointView>()
             .Produces<Problem>(404, "application/problem+json");
         routes.MapGet("/v1/history", HistoryAsync).WithSummary("Events, oldest first").Describes<ListOf<EventView>>();
+        routes.MapGet("/v1/state", StateAsync).WithSummary("Mountpoints as they were at a time, without those that were absent")
+            .Describes<ListOf<MountpointView>>();
     }
 
     private static async Task<IResult> ListAsync(HttpContext http, PresentQueries present, InputPolicy policy)
@@ -92,6 +94,28 @@ public static class QueryEndpoints
         var page = await access.Ledger.AskAsync(() => ledger.Queries.ReadHistoryAsync(
             filter with { AfterSeq = after, NewestFirst = order == "desc", Limit = limit!.Value }, http.RequestAborted));
         return JsonAnswer.Of(new ListOf<EventView>([.. page.Items.Select(Views.Of)], page.Next), Answers.Json.ListOfEventView);
+    }
+
+    private static async Task<IResult> StateAsync(HttpContext http, LedgerAccess ledger, NodeAccess access, InputPolicy policy, TimeProvider time)
+    {
+        var errors = new InputErrors();
+        var query = RequestReading.Query(http, errors, "at", "host", "cursor", "limit");
+        var now = time.GetUtcNow();
+        var at = InputRules.Time("at", query.GetValueOrDefault("at"), now, errors);
+        if (at > now) errors.Add("at", InputRule.Time, query["at"], "give a time that is not in the future");
+        var host = query.TryGetValue("host", out var h) ? InputRules.HostName("host", h, errors) : policy.Host;
+        var limit = InputRules.Limit("limit", query.GetValueOrDefault("limit"), errors);
+        if (errors.Count > 0) return JsonAnswer.Of(Problems.Invalid(errors));
+        try
+        {
+            var page = await access.Ledger.AskAsync(() => ledger.Past.ReadAsync(
+                host!, at!.Value, query.GetValueOrDefault("cursor"), limit!.Value, http.RequestAborted));
+            return JsonAnswer.Of(new ListOf<MountpointView>([.. page.Items.Select(Views.Of)], page.Next), Answers.Json.ListOfMountpointView);
+        }
+        catch (FormatException)
+        {
+            return JsonAnswer.Of(WrongCursor(query["cursor"]));
+        }
     }
 
     /// <summary>Null: all hosts.</summary>

@@ -15,6 +15,9 @@ public sealed class LedgerAccess
     /// <exception cref="LedgerUnavailableException">The agent has not got so far yet.</exception>
     public LedgerQueries Queries => new(Open());
 
+    /// <exception cref="LedgerUnavailableException">The agent has not got so far yet.</exception>
+    public PastReading Past => new(Open());
+
     public LedgerDatabase Open(string connectionString) => _database = LedgerDatabase.Open(connectionString);
 
     public async Task CloseAsync()

@@ -19,6 +19,7 @@ internal sealed class Serving(
     private const double HurrySeconds = 2;
 
     private static readonly TimeSpan RequestPurgeInterval = TimeSpan.FromMinutes(30);
+    private static readonly TimeSpan CleanSlatesInterval = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan HeadsUpkeepInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan AfterErrorDelay = TimeSpan.FromSeconds(1);
 
@@ -64,7 +65,8 @@ internal sealed class Serving(
         await node.StartAsync(worker, cancellationToken);
         _upkeep.Add(KeepUpAsync(() => ListenAsync(node)));
         _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
-        _upkeep.Add(KeepUpAsync(() => PurgeRequestsAsync(ledger.Store)));
+        _upkeep.Add(KeepUpAsync(() => EveryAsync(RequestPurgeInterval, token => ledger.Store.PurgeRequestsAsync(token))));
+        _upkeep.Add(KeepUpAsync(() => EveryAsync(CleanSlatesInterval, token => ledger.Past.MarkAsync(agent.Host, token))));
         _upkeep.Add(KeepUpAsync(() => Task.Run(KeepHeadsAsync)));
         KillPoint.Reached("start-before-open");
         access.Open(node);
@@ -269,14 +271,15 @@ internal sealed class Serving(
         }
     }
 
-    private async Task PurgeRequestsAsync(PostgresEventStore store)
+    /// <summary>What the ledger needs now and then, and can wait for while it is away.</summary>
+    private async Task EveryAsync(TimeSpan interval, Func<CancellationToken, Task> upkeep)
     {
-        using var timer = new PeriodicTimer(RequestPurgeInterval, time);
+        using var timer = new PeriodicTimer(interval, time);
         while (await timer.WaitForNextTickAsync(_stop.Token))
         {
             try
             {
-                await store.PurgeRequestsAsync(_stop.Token);
+                await upkeep(_stop.Token);
             }
             catch (LedgerUnavailableException e)
             {

@@ -36,8 +36,8 @@ internal static class HistoryVerb
         Option<DateTimeOffset?>? since = null, until = null;
 
         var command = line.Verb("history", "Show the recorded events, oldest first.", Examples, ShowAsync);
-        since = Time("--since", "Only events from then on: RFC 3339, or 10m for ten minutes ago", line);
-        until = Time("--until", "Only events before then", line);
+        since = Times.InstantOption("--since", "Only events from then on: RFC 3339, or 10m for ten minutes ago", line.Clock);
+        until = Times.InstantOption("--until", "Only events before then", line.Clock);
         command.Add(mountpoint);
         foreach (var option in (Option[])[consumer, actor, type, since, until, limit])
         {
@@ -54,8 +54,8 @@ internal static class HistoryVerb
                 .With("consumer", run.Value(consumer))
                 .With("actor", run.Value(actor))
                 .With("type", run.Value(type))
-                .With("since", Stamp(run.Value(since!)))
-                .With("until", Stamp(run.Value(until!)));
+                .With("since", Times.Stamp(run.Value(since!)))
+                .With("until", Times.Stamp(run.Value(until!)));
             var writer = new EventWriter(run);
             if (run.Value(limit) is { } newest)
                 await NewestAsync(run, query, newest, writer, cancellationToken);
@@ -92,16 +92,6 @@ internal static class HistoryVerb
         newest.Reverse();
         await writer.WriteAsync(newest);
     }
-
-    private static Option<DateTimeOffset?> Time(string name, string description, CommandLine line) => new(name)
-    {
-        Description = description,
-        HelpName = "TIME",
-        CustomParser = result => Times.Instant(result, name, line.Clock),
-    };
-
-    private static string? Stamp(DateTimeOffset? at) =>
-        at?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.FFFFFF'Z'", CultureInfo.InvariantCulture);
 
     private static int? Limit(System.CommandLine.Parsing.ArgumentResult result)
     {

@@ -1,14 +1,10 @@
 using System.CommandLine;
-using System.Globalization;
-using System.Text.Json;
 
 namespace MountLedger.Cli.Verbs;
 
 /// <summary><c>mountledger ls</c>: the mountpoints that the ledger knows.</summary>
 internal static class LsVerb
 {
-    private const int ConsumersShownMax = 3;
-
     private const string Examples = """
           mountledger ls
           mountledger ls --phase failed --json
@@ -40,74 +36,8 @@ internal static class LsVerb
         {
             var query = new Query("/v1/mountpoints")
                 .With("host", run.Host).With("phase", run.Value(phase)).With("consumer", run.Value(consumer));
-            if (run.Json)
-            {
-                await run.Output.WriteDocumentAsync(await Pages.OneDocumentAsync(run.Agent, query, cancellationToken));
-                return ExitCode.Done;
-            }
-
-            var mountpoints = new List<Listed>();
-            await foreach (var page in Pages.ReadAsync(run.Agent, query, cancellationToken))
-            {
-                using var _ = page;
-                mountpoints.AddRange(page.RootElement.GetProperty("items").EnumerateArray().Select(Listed.Of));
-            }
-
-            if (mountpoints.Count == 0)
-                await run.Output.WriteLineAsync("no mountpoints");
-            else
-                await run.Output.WriteTableAsync(TableOf(mountpoints));
+            await MountpointList.WriteAsync(run, query, none: "no mountpoints", cancellationToken);
             return ExitCode.Done;
         }
-    }
-
-    /// <summary>The host has a column only where there is more than one.</summary>
-    private static Table TableOf(List<Listed> mountpoints)
-    {
-        var manyHosts = mountpoints.Any(m => m.Host != mountpoints[0].Host);
-        string[] headers = ["MOUNTPOINT", "PHASE", "TYPE", "SOURCE", "CONSUMERS", "VERSION"];
-        var table = new Table(manyHosts ? ["HOST", .. headers] : headers);
-        foreach (var m in mountpoints)
-        {
-            string[] cells = [m.Mountpoint, m.Phase, m.Fstype, m.Source, Consumers(m.Consumers), m.Version];
-            table.Add(manyHosts ? [m.Host, .. cells] : cells);
-        }
-
-        return table;
-    }
-
-    private static string Consumers(string[] consumers)
-    {
-        var names = consumers.Distinct().ToArray();
-        var shown = string.Join(",", names.Take(ConsumersShownMax));
-        return names.Length <= ConsumersShownMax ? shown : $"{shown},+{names.Length - ConsumersShownMax}";
-    }
-
-    /// <summary>
-    /// What the table shows of a <see cref="Wire.MountpointView"/>. Read member by member: binding the whole view compiles some hundred methods at each
-    /// start of the program, which is a third of the processor time of this verb (docs/performance.md).
-    /// </summary>
-    private sealed record Listed(string Host, string Mountpoint, string Phase, string Fstype, string Source, string[] Consumers, string Version)
-    {
-        public static Listed Of(JsonElement item)
-        {
-            try
-            {
-                return new Listed(
-                    Needed(item, "host"), Needed(item, "mountpoint"), Needed(item, "phase"), Optional(item, "fstype"), Optional(item, "source"),
-                    item.TryGetProperty("attachments", out var attachments)
-                        ? [.. attachments.EnumerateArray().Select(static attachment => Needed(attachment, "consumer"))]
-                        : [],
-                    item.GetProperty("version").GetInt64().ToString(CultureInfo.InvariantCulture));
-            }
-            catch (Exception e) when (e is InvalidOperationException or KeyNotFoundException or FormatException)
-            {
-                throw Answer.Unreadable(e.Message);
-            }
-        }
-
-        private static string Needed(JsonElement item, string name) => item.GetProperty(name).GetString() ?? throw Answer.Unreadable($"{name} is null");
-
-        private static string Optional(JsonElement item, string name) => item.TryGetProperty(name, out var value) ? value.GetString() ?? "" : "";
     }
 }

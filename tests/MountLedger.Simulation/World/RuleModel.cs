@@ -1,3 +1,6 @@
+using System.Text.Json;
+using MountLedger.Wire;
+
 namespace MountLedger.Simulation;
 
 /// <summary>
@@ -62,10 +65,25 @@ internal sealed class RuleModel(string mountpoint)
         };
     }
 
+    /// <summary>What the state at a time is folded from (<c>PastReading</c>): a mount that was requested right after an unmount.</summary>
+    private static MountState FromCleanSlate(IReadOnlyList<RecordedEvent> events)
+    {
+        var first = events.Count - 1;
+        while (first > 0 && !(events[first].Event is MountEvent.MountRequested && events[first - 1].Event is MountEvent.Unmounted)) first--;
+        return events.Skip(first).Aggregate(MountState.Initial(events[0].Stream) with { Version = first }, static (state, recorded) => state.Evolve(recorded));
+    }
+
+    private static string ShownOf(MountState state) => JsonSerializer.Serialize(Views.Of(state), Answers.Json.MountpointView);
+
     /// <summary>Whether the projection row is what the events fold to, and both are what the model has.</summary>
     public string? Differs(MountState row, IReadOnlyList<RecordedEvent> events)
     {
-        while (_folded.Version < events.Count) _folded = _folded.Evolve(events[(int)_folded.Version]);
+        if (_folded.Version < events.Count)
+        {
+            while (_folded.Version < events.Count) _folded = _folded.Evolve(events[(int)_folded.Version]);
+            if (ShownOf(FromCleanSlate(events)) is var shown && shown != ShownOf(_folded))
+                return $"folded from the last clean slate on, {shown} would be shown instead of {ShownOf(_folded)}";
+        }
         if (_folded.Version != row.Version || _folded.Generation != row.Generation || MountStateCodec.Encode(_folded) != MountStateCodec.Encode(row))
             return $"the row is not what the events fold to: {MountStateCodec.Encode(row)} instead of {MountStateCodec.Encode(_folded)}";
         if (!_folded.Attachments.SequenceEqual(row.Attachments)) return "the attachments are not what the events fold to";

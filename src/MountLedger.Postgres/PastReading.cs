@@ -1,0 +1,194 @@
+using Npgsql;
+using NpgsqlTypes;
+
+namespace MountLedger.Postgres;
+
+/// <summary>
+/// The mountpoints of a host as they were at a time. What has not changed since is in its projection row; of the others the events up to then are folded, from
+/// the last clean slate on: what was before it shows in no answer (ADR 0022).
+/// </summary>
+public sealed class PastReading(LedgerDatabase database)
+{
+    /// <summary>How many streams are read at once; beside them the next ones are, so that database and agent both have something to do.</summary>
+    private const int PartStreams = 500;
+
+    /// <summary>The next streams of the host, in parts: the last one of each, and how many there are. By stream id, as the pages of a list are.</summary>
+    private const string Parts =
+        $$"""
+        select max(id), count(*) from (
+          select id, (row_number() over (order by id) - 1) / $4 as part from (
+            select id from mountledger.mt_streams
+            where tenant_id = $1 and id <> '{{HostEvent.StreamId}}' and id > $2 order by id limit $3) streams) parts
+        group by part order by part
+        """;
+
+    /// <summary>Rows in doubt, those that have changed since among them, come with no version.</summary>
+    private const string Rows =
+        $$"""
+        select {{HostReading.StateColumns}}
+        from mountledger.mt_streams s
+        left join mountledger.mountpoint m on m.host = $1 and m.mountpoint > $2 and m.mountpoint <= $3
+          and m.mountpoint = s.id and m.version = s.version and m.updated_at <= $4
+        where s.tenant_id = $1 and s.id <> '{{HostEvent.StreamId}}' and s.id > $2 and s.id <= $3
+          and m.phase is distinct from 'absent'
+        union all
+        select {{HostReading.AttachmentColumns}}
+        from mountledger.attachment a
+        join mountledger.mountpoint m on m.host = $1 and m.mountpoint > $2 and m.mountpoint <= $3
+          and m.mountpoint = a.mountpoint and m.updated_at <= $4
+        where a.host = $1 and a.mountpoint > $2 and a.mountpoint <= $3
+        """;
+
+    /// <summary>The events up to then, from the last clean slate on. The slate after it bounds what is looked at: a stream may have gone on for long.</summary>
+    private const string Events =
+        """
+        select e.stream_id, e.version, e.type, e.data::text, e.timestamp, coalesce(e.user_name, '')
+        from unnest($2) as changed (id)
+        left join lateral (
+          select version from mountledger.clean_slate
+          where host = $1 and mountpoint = changed.id and at <= $3 order by at desc, version desc limit 1) slate on true
+        left join lateral (
+          select version from mountledger.clean_slate
+          where host = $1 and mountpoint = changed.id and at > $3 order by at, version limit 1) next on true
+        join mountledger.mt_events e
+          on e.tenant_id = $1 and e.stream_id = changed.id and e.timestamp <= $3
+            and e.version >= coalesce(slate.version, 1) and e.version < coalesce(next.version, 9223372036854775807)
+        """;
+
+    /// <summary>The slates among the host's next events, and how far this came. One that is missed, because its event was committed late, only costs time.</summary>
+    private const string Mark =
+        """
+        with part as materialized (
+          select seq_id, stream_id, version, timestamp, type from mountledger.mt_events
+          where tenant_id = $1 and seq_id > coalesce((select seq_id from mountledger.clean_slate_progress where host = $1), 0)
+          order by seq_id limit $2),
+        marked as (
+          insert into mountledger.clean_slate (host, mountpoint, at, version)
+          select $1, stream_id, timestamp, version from part
+          where type = 'mount_requested' and exists (
+            select from mountledger.mt_events u
+            where u.tenant_id = $1 and u.stream_id = part.stream_id and u.version = part.version - 1 and u.type = 'unmounted')
+          on conflict do nothing),
+        moved as (
+          insert into mountledger.clean_slate_progress as progress (host, seq_id) select $1, max(seq_id) from part having count(*) > 0
+          on conflict (host) do update set seq_id = greatest(progress.seq_id, excluded.seq_id))
+        select count(*) from part
+        """;
+
+    private const int MarkEvents = 10_000;
+
+    private readonly record struct Recorded(long Version, string Type, string Data, DateTimeOffset At, string Actor);
+
+    /// <summary>
+    /// A page of the mountpoints that were not absent at <paramref name="at"/>, in the order of their paths: at most <paramref name="limit"/>, and fewer where many
+    /// that were absent lie between. An append that was under way is not seen before its commit, and may bear an earlier time: what lies a few seconds back is complete.
+    /// </summary>
+    /// <exception cref="FormatException">The cursor is none that a page was returned with.</exception>
+    public async Task<Page<MountState>> ReadAsync(string host, DateTimeOffset at, string? cursor, int limit, CancellationToken cancellationToken)
+    {
+        limit = Math.Clamp(limit, 1, InputRules.LimitMax);
+        var after = cursor is null ? "" : LedgerQueries.DecodeCursor(cursor).Id;
+        var found = new List<MountState>();
+        while (true)
+        {
+            // Never more than fit: a page that was cut within a part would need the database's order to go on from there.
+            var asked = limit - found.Count;
+            var parts = await database.RunAsync(
+                $"read the streams of {host}", repeatable: true, (connection, token) => ReadPartsAsync(connection, host, after, asked, token), cancellationToken);
+            var reading = new List<Task<List<MountState>>>();
+            foreach (var (last, _) in parts)
+            {
+                var (from, to) = (after, last);
+                reading.Add(database.RunAsync(
+                    $"read the past of {host}", repeatable: true, (connection, token) => ReadPartAsync(connection, host, from, to, at, token), cancellationToken).AsTask());
+                after = last;
+            }
+            foreach (var states in await Task.WhenAll(reading))
+                found.AddRange(states.Where(state => state.Phase != Phase.Absent).OrderBy(state => state.Mountpoint, StringComparer.Ordinal));
+            if (parts.Sum(part => part.Streams) < asked) return new Page<MountState>(found, null);
+            if (found.Count * 2 >= limit) return new Page<MountState>(found, LedgerQueries.EncodeCursor(new StreamKey(host, after)));
+        }
+    }
+
+    /// <summary>Looks for clean slates among the events since the last call. Called every few seconds; what it has not come to is folded from further back.</summary>
+    /// <exception cref="LedgerUnavailableException">The next call goes on where this one has come to.</exception>
+    public async Task MarkAsync(string host, CancellationToken cancellationToken)
+    {
+        long seen;
+        do
+        {
+            seen = await database.RunAsync(
+                $"look for clean slates of {host}", repeatable: true,
+                async (connection, token) =>
+                {
+                    await using var command = new NpgsqlCommand(Mark, connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Number(MarkEvents) } };
+                    return (long)(await command.ExecuteScalarAsync(token))!;
+                },
+                cancellationToken);
+        }
+        while (seen == MarkEvents);
+    }
+
+    private static async ValueTask<List<(string Last, long Streams)>> ReadPartsAsync(
+        NpgsqlConnection connection, string host, string after, int streamsMax, CancellationToken cancellationToken)
+    {
+        await using var command = new NpgsqlCommand(Parts, connection)
+        {
+            Parameters = { LedgerRows.Text(host), LedgerRows.Text(after), LedgerRows.Number(streamsMax), LedgerRows.Number(PartStreams) },
+        };
+        await using var row = await command.ExecuteReaderAsync(cancellationToken);
+        var parts = new List<(string, long)>();
+        while (await row.ReadAsync(cancellationToken)) parts.Add((row.GetString(0), row.GetInt64(1)));
+        return parts;
+    }
+
+    /// <summary>The mountpoints whose stream ids are after <paramref name="after"/>, up to <paramref name="last"/>.</summary>
+    private static async ValueTask<List<MountState>> ReadPartAsync(
+        NpgsqlConnection connection, string host, string after, string last, DateTimeOffset at, CancellationToken cancellationToken)
+    {
+        await using var rows = new NpgsqlCommand(Rows, connection)
+        {
+            Parameters = { LedgerRows.Text(host), LedgerRows.Text(after), LedgerRows.Text(last), LedgerRows.Time(at) },
+        };
+        var (states, changed) = await HostReading.ReadAsync(rows, host, cancellationToken);
+        if (changed.Count > 0) states.AddRange(await FoldAsync(connection, host, changed, at, cancellationToken));
+        return states;
+    }
+
+    private static async Task<IEnumerable<MountState>> FoldAsync(
+        NpgsqlConnection connection, string host, List<StreamKey> changed, DateTimeOffset at, CancellationToken cancellationToken)
+    {
+        await using var command = new NpgsqlCommand(Events, connection)
+        {
+            Parameters =
+            {
+                LedgerRows.Text(host),
+                new() { Value = changed.ConvertAll(stream => stream.Id), NpgsqlDbType = NpgsqlDbType.Array | NpgsqlDbType.Text },
+                LedgerRows.Time(at),
+            },
+        };
+        await using var row = await command.ExecuteReaderAsync(cancellationToken);
+        var streams = new Dictionary<string, List<Recorded>>(StringComparer.Ordinal);
+        while (await row.ReadAsync(cancellationToken))
+        {
+            var id = row.GetString(0);
+            if (!streams.TryGetValue(id, out var events)) streams[id] = events = [];
+            events.Add(new Recorded(row.GetInt64(1), row.GetString(2), row.GetString(3), row.GetFieldValue<DateTimeOffset>(4), row.GetString(5)));
+        }
+        return streams.Select(stream => Fold(new StreamKey(host, stream.Key), stream.Value));
+    }
+
+    private static MountState Fold(StreamKey stream, List<Recorded> events)
+    {
+        events.Sort(static (a, b) => a.Version.CompareTo(b.Version));
+        // What an operation's start is known by is its version.
+        var state = MountState.Initial(stream) with { Version = events[0].Version - 1 };
+        foreach (var recorded in events)
+        {
+            state = EventCatalog.Decode(stream.Id, recorded.Type, recorded.Data) is MountEvent change
+                ? state.Evolve(change, recorded.Version, recorded.At, recorded.Actor)
+                : state with { Version = recorded.Version, UpdatedAt = recorded.At };
+        }
+        return state;
+    }
+}

@@ -150,6 +150,8 @@ inside() {
 
     title "What there is"
     run 0 mountledger ls
+    local then
+    then=$(date -u +%FT%T.%3NZ)
 
     title "One consumer leaves, and the mount stays; the last one leaves, and it goes"
     run 0 mountledger unmount /srv/merged --volume merged --consumer vm-3
@@ -182,6 +184,11 @@ inside() {
     run 0 mountledger history --consumer web-2
     shows "attachment_added"
     shows "attachment_removed"
+
+    title "What was mounted then, when all of it was there"
+    run 0 mountledger state --at "$then"
+    shows "/srv/merged"
+    shows "web-1,web-2"
 
     title "Everybody leaves, and the agent stops"
     run 0 mountledger unmount /srv/base --volume base --consumer vm-3

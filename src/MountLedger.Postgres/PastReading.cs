@@ -55,7 +55,10 @@ public sealed class PastReading(LedgerDatabase database)
             and e.version >= coalesce(slate.version, 1) and e.version < coalesce(next.version, 9223372036854775807)
         """;
 
-    /// <summary>The slates among the host's next events, and how far this came. One that is missed, because its event was committed late, only costs time.</summary>
+    /// <summary>
+    /// The slates among the host's next events, and how far this came. One that is missed, because its event was committed late, only costs time; and the
+    /// disk is not waited for, as what a crash takes away is found again.
+    /// </summary>
     private const string Mark =
         """
         with part as materialized (
@@ -72,10 +75,10 @@ public sealed class PastReading(LedgerDatabase database)
         moved as (
           insert into mountledger.clean_slate_progress as progress (host, seq_id) select $1, max(seq_id) from part having count(*) > 0
           on conflict (host) do update set seq_id = greatest(progress.seq_id, excluded.seq_id))
-        select count(*) from part
+        select count(*), set_config('synchronous_commit', 'off', true) from part
         """;
 
-    private const int MarkEvents = 10_000;
+    private const int MarkEvents = 1_000;
 
     private readonly record struct Recorded(long Version, string Type, string Data, DateTimeOffset At, string Actor);
 
@@ -110,24 +113,26 @@ public sealed class PastReading(LedgerDatabase database)
         }
     }
 
-    /// <summary>Looks for clean slates among the events since the last call. Called every few seconds; what it has not come to is folded from further back.</summary>
+    /// <summary>
+    /// Looks for clean slates among the events since the last call, part by part while <paramref name="goOn"/> (null: to the end). What it has not come to is
+    /// folded from further back.
+    /// </summary>
     /// <exception cref="LedgerUnavailableException">The next call goes on where this one has come to.</exception>
-    public async Task MarkAsync(string host, CancellationToken cancellationToken)
+    public async Task MarkAsync(string host, Func<bool>? goOn, CancellationToken cancellationToken)
     {
-        long seen;
-        do
+        while (goOn?.Invoke() != false && await MarkPartAsync(host, cancellationToken) == MarkEvents)
         {
-            seen = await database.RunAsync(
-                $"look for clean slates of {host}", repeatable: true,
-                async (connection, token) =>
-                {
-                    await using var command = new NpgsqlCommand(Mark, connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Number(MarkEvents) } };
-                    return (long)(await command.ExecuteScalarAsync(token))!;
-                },
-                cancellationToken);
         }
-        while (seen == MarkEvents);
     }
+
+    private ValueTask<long> MarkPartAsync(string host, CancellationToken cancellationToken) => database.RunAsync(
+        $"look for clean slates of {host}", repeatable: true,
+        async (connection, token) =>
+        {
+            await using var command = new NpgsqlCommand(Mark, connection) { Parameters = { LedgerRows.Text(host), LedgerRows.Number(MarkEvents) } };
+            return (long)(await command.ExecuteScalarAsync(token))!;
+        },
+        cancellationToken);
 
     private static async ValueTask<List<(string Last, long Streams)>> ReadPartsAsync(
         NpgsqlConnection connection, string host, string after, int streamsMax, CancellationToken cancellationToken)

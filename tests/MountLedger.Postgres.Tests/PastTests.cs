@@ -30,7 +30,7 @@ public sealed class PastTests(PostgresServer server) : LedgerTest(server)
 
         await AssertIsFoldedAsync(paths, events);
         // With no slates found, with all, and with some.
-        await Past.MarkAsync(Host, default);
+        await Past.MarkAsync(Host, null, default);
         Assert.Equal(events.Count(recorded => recorded.Event is MountEvent.MountRequested) - paths.Length, await ScalarAsync<long>("select count(*) from mountledger.clean_slate"));
         await AssertIsFoldedAsync(paths, events);
         await ExecuteAsync("delete from mountledger.clean_slate where version % 2 = 0");
@@ -86,19 +86,20 @@ public sealed class PastTests(PostgresServer server) : LedgerTest(server)
         {
             var state = await Store.LoadAsync(Stream, default);
             await Store.AppendAsync(Batch(state, Next(state, step)), default);
-            if (step % 13 == 0) await Past.MarkAsync(Host, default);
+            if (step % 13 == 0) await Past.MarkAsync(Host, null, default);
         }
-        await Past.MarkAsync(Host, default);
+        await Past.MarkAsync(Host, () => false, default);
+        await Past.MarkAsync(Host, null, default);
         const string Slates = "select at || ' ' || version from mountledger.clean_slate order by version";
         var found = await RowsAsync(Slates);
         await ExecuteAsync("delete from mountledger.clean_slate");
-        await Past.MarkAsync(Host, default);
+        await Past.MarkAsync(Host, null, default);
         Assert.Empty(await RowsAsync(Slates));
 
         await new ProjectionRebuild(Database).RunAsync(null, default);
-        await Past.MarkAsync("h2", default);
+        await Past.MarkAsync("h2", null, default);
         Assert.Empty(await RowsAsync(Slates));
-        await Past.MarkAsync(Host, default);
+        await Past.MarkAsync(Host, null, default);
 
         Assert.True(found.Count > 3);
         Assert.Equal(found, await RowsAsync(Slates));
@@ -124,7 +125,7 @@ public sealed class PastTests(PostgresServer server) : LedgerTest(server)
         var at = events.Last(recorded => recorded.Event is MountEvent.Mounted && recorded.Version > clean).At;
         Assert.True((await AppendAsync(Stream, [new MountEvent.RepairPaused(null)])) is AppendResult.Appended);
         var expected = (await AllAsync(at, 10)).ConvertAll(Shown);
-        await Past.MarkAsync(Host, default);
+        await Past.MarkAsync(Host, null, default);
 
         await ExecuteAsync(
             $"""

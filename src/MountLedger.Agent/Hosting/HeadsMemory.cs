@@ -133,7 +133,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         }
     }
 
-    /// <summary>Puts on the disk what was written, and makes the file anew when it must be. Called every second; never throws.</summary>
+    /// <summary>Puts on the disk what was written, and makes the file anew when it must be. Called a few times each second; never throws.</summary>
     public void Upkeep()
     {
         lock (_rewriting)

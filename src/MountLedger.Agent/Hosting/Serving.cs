@@ -18,9 +18,15 @@ internal sealed class Serving(
     private const int HostAttemptsMax = 20;
     private const double HurrySeconds = 2;
 
+    /// <summary>Fewer new events in the ledger than this, within a second: nobody is in a hurry.</summary>
+    private const int QuietEvents = 100;
+
     private static readonly TimeSpan RequestPurgeInterval = TimeSpan.FromMinutes(30);
-    private static readonly TimeSpan CleanSlatesInterval = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan HeadsUpkeepInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan CleanSlatesInterval = TimeSpan.FromSeconds(1);
+
+    /// <summary>Often, so that little is flushed at a time: while megabytes are, the ledger's own flushes wait.</summary>
+    private static readonly TimeSpan HeadsUpkeepInterval = TimeSpan.FromMilliseconds(200);
+
     private static readonly TimeSpan AfterErrorDelay = TimeSpan.FromSeconds(1);
 
     private readonly ILogger _logger = loggers.CreateLogger("mountledgerd");
@@ -66,7 +72,7 @@ internal sealed class Serving(
         _upkeep.Add(KeepUpAsync(() => ListenAsync(node)));
         _upkeep.Add(KeepUpAsync(() => RenewLeaseAsync(node, lease)));
         _upkeep.Add(KeepUpAsync(() => EveryAsync(RequestPurgeInterval, token => ledger.Store.PurgeRequestsAsync(token))));
-        _upkeep.Add(KeepUpAsync(() => EveryAsync(CleanSlatesInterval, token => ledger.Past.MarkAsync(agent.Host, token))));
+        _upkeep.Add(KeepUpAsync(() => MarkCleanSlatesAsync(agent.Host)));
         _upkeep.Add(KeepUpAsync(() => Task.Run(KeepHeadsAsync)));
         KillPoint.Reached("start-before-open");
         access.Open(node);
@@ -286,6 +292,20 @@ internal sealed class Serving(
                 _logger.UpkeepFailed(e.Message);
             }
         }
+    }
+
+    /// <summary>Only while few events come: nobody waits for it, and whoever appends wants the processors.</summary>
+    private Task MarkCleanSlatesAsync(string host)
+    {
+        var seen = 0L;
+        return EveryAsync(CleanSlatesInterval, async token =>
+        {
+            var before = seen;
+            seen = heads.Newest?.Seq ?? 0;
+            if (IsQuietSince(before)) await ledger.Past.MarkAsync(host, () => IsQuietSince(seen), token);
+        });
+
+        bool IsQuietSince(long seq) => (heads.Newest?.Seq ?? 0) - seq < QuietEvents;
     }
 
     private async Task KeepHeadsAsync()

@@ -1,6 +1,6 @@
 -- The state at a time. Both tables can be made again from the events; the agents do it in the background, and nothing depends on how far they have come but speed.
 
--- Where the fold of a mountpoint can begin: a mount that was requested right after an unmount. Nobody is attached and nothing is mounted before it.
+-- Where the fold of a mountpoint can begin: a mount that was requested right after an unmount. By the rules nobody was attached then and nothing was mounted.
 create table mountledger.clean_slate (
   host text not null,
   mountpoint text not null,

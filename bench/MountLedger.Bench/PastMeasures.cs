@@ -6,7 +6,7 @@ using System.Text.Json;
 namespace MountLedger.Bench;
 
 /// <summary>
-/// The state at a time, of a host whose mountpoints have been mounted and unmounted again and again: when nothing has changed since then, and when everything has.
+/// The state at a time, of a host whose mountpoints have been mounted and unmounted again and again: when nothing has changed since then, and when each of them has, half of the events.
 /// </summary>
 internal static class PastMeasures
 {
@@ -80,9 +80,11 @@ internal static class PastMeasures
         throw new InvalidOperationException("a page without next");
     }
 
-    /// <summary>The agent looks through what is new every few seconds; here a million events came at once.</summary>
+    /// <summary>The agent looks through what is new after its own appends; here a million events came at once, and not by it.</summary>
     private static void WaitUntilMarked(MeasureContext context, AgentUnderTest agent)
     {
+        using var caller = new Caller(agent) { Patience = Caller.Unmeasured };
+        MountMeasures.UnmeasuredPairs(caller, "nudge", 1);
         var waited = Stopwatch.StartNew();
         while (agent.Query(context, "select exists (select from mountledger.clean_slate_progress where seq_id >= (select max(seq_id) from mountledger.mt_events))") != "t")
         {

@@ -92,9 +92,9 @@ internal static class Soak
                 select pg_total_relation_size('dense')::float8 / count(*) from dense;
                 """),
             CultureInfo.InvariantCulture);
-        var ratio = last.BytesPerEvent(SoakSample.EventTable) / dense;
+        var ratio = last.BytesPerEvent / dense;
         return new Row(
-            $"{SoakSample.EventTable}, for each event", null, Figure.Of([last.BytesPerEvent(SoakSample.EventTable)], "bytes"), "the newest in an empty table", Figure.Of([dense], "bytes"), ratio,
+            $"{SoakSample.EventTable}, for each event", null, Figure.Of([last.BytesPerEvent], "bytes"), "the newest in an empty table", Figure.Of([dense], "bytes"), ratio,
             $"≤ {Figure.Text(DenseMax)} ×", ratio <= DenseMax);
     }
 }

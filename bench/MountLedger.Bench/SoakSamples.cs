@@ -20,12 +20,13 @@ internal sealed record SoakSample(
     double AtSeconds, ProcessSample Agent, double HeapMb, ProcessSample Worker, int PostgresProcesses, double PostgresMb, long Events,
     IReadOnlyDictionary<string, TableSample> Tables)
 {
+    /// <summary>The one table that has a row for each event.</summary>
     public const string EventTable = "mt_events";
 
-    /// <summary>The tables that grow with the events: it has a row for each, and the other one for each mount.</summary>
-    public static readonly IReadOnlyList<string> EventTables = [EventTable, "clean_slate"];
+    /// <summary>Grows with the events: that table, and the one of clean slates, which is written when nobody appends much, so hardly during a soak.</summary>
+    public static bool IsOfEvents(string table) => table is EventTable or "clean_slate";
 
-    public double BytesPerEvent(string table) => Events == 0 ? 0 : (double)Tables[table].Bytes / Events;
+    public double BytesPerEvent => Events == 0 ? 0 : (double)Tables[EventTable].Bytes / Events;
 
     public static SoakSample Take(MeasureContext context, AgentUnderTest agent, double atSeconds)
     {

@@ -46,9 +46,9 @@ internal sealed class SoakVerdicts(TimeSpan duration, TimeSpan period, IReadOnly
         yield return Growth("agent, threads", "", sample => sample.Agent.Threads, 1, FewMore);
         yield return Growth("worker, threads", "", sample => sample.Worker.Threads, 1, FewMore);
         yield return Growth("PostgreSQL, processes", "", sample => sample.PostgresProcesses, 1, FewMore);
-        foreach (var table in SoakSample.EventTables) yield return Growth($"{table}, for each event", "bytes", sample => sample.BytesPerEvent(table), DenseShare, 0);
+        yield return Growth($"{SoakSample.EventTable}, for each event", "bytes", sample => sample.BytesPerEvent, DenseShare, 0);
         // They have a row for each mountpoint, attachment or host, not for each event: what they gain would be dead rows that nobody clears away.
-        foreach (var table in samples[^1].Tables.Keys.Where(name => !SoakSample.EventTables.Contains(name) && samples[^1].Tables[name].Bytes > 0).Order(StringComparer.Ordinal))
+        foreach (var table in samples[^1].Tables.Keys.Where(name => !SoakSample.IsOfEvents(name) && samples[^1].Tables[name].Bytes > 0).Order(StringComparer.Ordinal))
         {
             yield return Growth($"table {table}", "MB", sample => Mb(sample.Tables[table].Bytes), TableShare, TableMb)
                 with
@@ -108,8 +108,8 @@ internal sealed class SoakVerdicts(TimeSpan duration, TimeSpan period, IReadOnly
                 number + 1, times.Length, Figure.Quantile(times, 0.5), Figure.Quantile(times, 0.99), times[^1],
                 Median(one => one.Agent.ResidentMb), Median(one => one.HeapMb), Median(one => one.Worker.ResidentMb),
                 (int)Median(one => one.Agent.Descriptors), (int)Median(one => one.Worker.Descriptors), (int)Median(one => one.Agent.Threads), (int)Median(one => one.Worker.Threads),
-                (int)Median(one => one.PostgresProcesses), Median(one => one.PostgresMb), taken[^1].Events, SoakSample.EventTables.Sum(taken[^1].BytesPerEvent),
-                Median(one => Mb(one.Tables.Where(table => !SoakSample.EventTables.Contains(table.Key)).Sum(table => table.Value.Bytes))),
+                (int)Median(one => one.PostgresProcesses), Median(one => one.PostgresMb), taken[^1].Events, taken[^1].BytesPerEvent,
+                Median(one => Mb(one.Tables.Where(table => !SoakSample.IsOfEvents(table.Key)).Sum(table => table.Value.Bytes))),
                 (long)Median(one => one.Tables.Sum(table => table.Value.Dead))));
         }
         return periods;

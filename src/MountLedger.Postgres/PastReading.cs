@@ -12,14 +12,13 @@ public sealed class PastReading(LedgerDatabase database)
     /// <summary>How many streams are read at once; beside them the next ones are, so that database and agent both have something to do.</summary>
     private const int PartStreams = 500;
 
-    /// <summary>The next streams of the host, in parts: the last one of each, and how many there are. By stream id, as the pages of a list are.</summary>
-    private const string Parts =
+    /// <summary>As many streams are looked at for a page, at least and at most; more each time that too few of them were there.</summary>
+    private const int StreamsMin = 100, StreamsMax = 2 * PartStreams;
+
+    /// <summary>The host's next streams, in the order of the database, which is that of the pages.</summary>
+    private const string Streams =
         $$"""
-        select max(id), count(*) from (
-          select id, (row_number() over (order by id) - 1) / $4 as part from (
-            select id from mountledger.mt_streams
-            where tenant_id = $1 and id <> '{{HostEvent.StreamId}}' and id > $2 order by id limit $3) streams) parts
-        group by part order by part
+        select id from mountledger.mt_streams where tenant_id = $1 and id <> '{{HostEvent.StreamId}}' and id > $2 order by id limit $3
         """;
 
     /// <summary>Rows in doubt, those that have changed since among them, come with no version.</summary>
@@ -43,7 +42,7 @@ public sealed class PastReading(LedgerDatabase database)
     private const string Events =
         """
         select e.stream_id, e.version, e.type, e.data::text, e.timestamp, coalesce(e.user_name, '')
-        from unnest($2) as changed (id)
+        from unnest($2) with ordinality as changed (id, number)
         left join lateral (
           select version from mountledger.clean_slate
           where host = $1 and mountpoint = changed.id and at <= $3 order by at desc, version desc limit 1) slate on true
@@ -53,6 +52,7 @@ public sealed class PastReading(LedgerDatabase database)
         join mountledger.mt_events e
           on e.tenant_id = $1 and e.stream_id = changed.id and e.timestamp <= $3
             and e.version >= coalesce(slate.version, 1) and e.version < coalesce(next.version, 9223372036854775807)
+        order by changed.number, e.version
         """;
 
     /// <summary>
@@ -61,10 +61,10 @@ public sealed class PastReading(LedgerDatabase database)
     /// </summary>
     private const string Mark =
         """
-        with part as materialized (
+        with come as materialized (select coalesce((select seq_id from mountledger.clean_slate_progress where host = $1), 0) as seq_id),
+        part as materialized (
           select seq_id, stream_id, version, timestamp, type from mountledger.mt_events
-          where tenant_id = $1 and seq_id > coalesce((select seq_id from mountledger.clean_slate_progress where host = $1), 0)
-          order by seq_id limit $2),
+          where tenant_id = $1 and seq_id > (select seq_id from come) order by seq_id limit $2),
         marked as (
           insert into mountledger.clean_slate (host, mountpoint, at, version)
           select $1, stream_id, timestamp, version from part
@@ -74,17 +74,16 @@ public sealed class PastReading(LedgerDatabase database)
           on conflict do nothing),
         moved as (
           insert into mountledger.clean_slate_progress as progress (host, seq_id) select $1, max(seq_id) from part having count(*) > 0
-          on conflict (host) do update set seq_id = greatest(progress.seq_id, excluded.seq_id))
+          -- A rebuild may have set it back meanwhile.
+          on conflict (host) do update set seq_id = excluded.seq_id where progress.seq_id = (select seq_id from come))
         select count(*), set_config('synchronous_commit', 'off', true) from part
         """;
 
     private const int MarkEvents = 1_000;
 
-    private readonly record struct Recorded(long Version, string Type, string Data, DateTimeOffset At, string Actor);
-
     /// <summary>
-    /// A page of the mountpoints that were not absent at <paramref name="at"/>, in the order of their paths: at most <paramref name="limit"/>, and fewer where many
-    /// that were absent lie between. An append that was under way is not seen before its commit, and may bear an earlier time: what lies a few seconds back is complete.
+    /// A page of the mountpoints that were not absent at <paramref name="at"/>, in the order of their paths. An append that was under way is not seen before its commit,
+    /// and may bear an earlier time: what lies a few seconds back is complete.
     /// </summary>
     /// <exception cref="FormatException">The cursor is none that a page was returned with.</exception>
     public async Task<Page<MountState>> ReadAsync(string host, DateTimeOffset at, string? cursor, int limit, CancellationToken cancellationToken)
@@ -92,24 +91,23 @@ public sealed class PastReading(LedgerDatabase database)
         limit = Math.Clamp(limit, 1, InputRules.LimitMax);
         var after = cursor is null ? "" : LedgerQueries.DecodeCursor(cursor).Id;
         var found = new List<MountState>();
-        while (true)
+        for (var asked = Math.Clamp(limit, StreamsMin, StreamsMax); ; asked = Math.Min(asked * 2, StreamsMax))
         {
-            // Never more than fit: a page that was cut within a part would need the database's order to go on from there.
-            var asked = limit - found.Count;
-            var parts = await database.RunAsync(
-                $"read the streams of {host}", repeatable: true, (connection, token) => ReadPartsAsync(connection, host, after, asked, token), cancellationToken);
+            var streams = await database.RunAsync(
+                $"read the streams of {host}", repeatable: true, (connection, token) => ReadStreamsAsync(connection, host, after, asked, token), cancellationToken);
             var reading = new List<Task<List<MountState>>>();
-            foreach (var (last, _) in parts)
+            foreach (var part in streams.Chunk(PartStreams))
             {
-                var (from, to) = (after, last);
+                var (from, to) = (after, part[^1]);
                 reading.Add(database.RunAsync(
                     $"read the past of {host}", repeatable: true, (connection, token) => ReadPartAsync(connection, host, from, to, at, token), cancellationToken).AsTask());
-                after = last;
+                after = to;
             }
-            foreach (var states in await Task.WhenAll(reading))
-                found.AddRange(states.Where(state => state.Phase != Phase.Absent).OrderBy(state => state.Mountpoint, StringComparer.Ordinal));
-            if (parts.Sum(part => part.Streams) < asked) return new Page<MountState>(found, null);
-            if (found.Count * 2 >= limit) return new Page<MountState>(found, LedgerQueries.EncodeCursor(new StreamKey(host, after)));
+            var states = (await Task.WhenAll(reading)).SelectMany(part => part).Where(state => state.Phase != Phase.Absent).ToDictionary(state => state.Mountpoint, StringComparer.Ordinal);
+            // The database's order of texts need not be ours.
+            found.AddRange(streams.Where(states.ContainsKey).Select(id => states[id]));
+            if (found.Count > limit) return new Page<MountState>(found[..limit], LedgerQueries.EncodeCursor(found[limit - 1].Stream));
+            if (streams.Count < asked) return new Page<MountState>(found, null);
         }
     }
 
@@ -134,17 +132,17 @@ public sealed class PastReading(LedgerDatabase database)
         },
         cancellationToken);
 
-    private static async ValueTask<List<(string Last, long Streams)>> ReadPartsAsync(
+    private static async ValueTask<List<string>> ReadStreamsAsync(
         NpgsqlConnection connection, string host, string after, int streamsMax, CancellationToken cancellationToken)
     {
-        await using var command = new NpgsqlCommand(Parts, connection)
+        await using var command = new NpgsqlCommand(Streams, connection)
         {
-            Parameters = { LedgerRows.Text(host), LedgerRows.Text(after), LedgerRows.Number(streamsMax), LedgerRows.Number(PartStreams) },
+            Parameters = { LedgerRows.Text(host), LedgerRows.Text(after), LedgerRows.Number(streamsMax) },
         };
         await using var row = await command.ExecuteReaderAsync(cancellationToken);
-        var parts = new List<(string, long)>();
-        while (await row.ReadAsync(cancellationToken)) parts.Add((row.GetString(0), row.GetInt64(1)));
-        return parts;
+        var streams = new List<string>(streamsMax);
+        while (await row.ReadAsync(cancellationToken)) streams.Add(row.GetString(0));
+        return streams;
     }
 
     /// <summary>The mountpoints whose stream ids are after <paramref name="after"/>, up to <paramref name="last"/>.</summary>
@@ -160,7 +158,8 @@ public sealed class PastReading(LedgerDatabase database)
         return states;
     }
 
-    private static async Task<IEnumerable<MountState>> FoldAsync(
+    /// <summary>Folds while it reads: a stream without a slate can be as long as the ledger.</summary>
+    private static async Task<List<MountState>> FoldAsync(
         NpgsqlConnection connection, string host, List<StreamKey> changed, DateTimeOffset at, CancellationToken cancellationToken)
     {
         await using var command = new NpgsqlCommand(Events, connection)
@@ -173,27 +172,17 @@ public sealed class PastReading(LedgerDatabase database)
             },
         };
         await using var row = await command.ExecuteReaderAsync(cancellationToken);
-        var streams = new Dictionary<string, List<Recorded>>(StringComparer.Ordinal);
+        var folded = new List<MountState>(changed.Count);
         while (await row.ReadAsync(cancellationToken))
         {
-            var id = row.GetString(0);
-            if (!streams.TryGetValue(id, out var events)) streams[id] = events = [];
-            events.Add(new Recorded(row.GetInt64(1), row.GetString(2), row.GetString(3), row.GetFieldValue<DateTimeOffset>(4), row.GetString(5)));
+            var (id, version) = (row.GetString(0), row.GetInt64(1));
+            // What an operation's start is known by is its version.
+            if (folded.Count == 0 || folded[^1].Mountpoint != id) folded.Add(MountState.Initial(new StreamKey(host, id)) with { Version = version - 1 });
+            var (before, recordedAt) = (folded[^1], row.GetFieldValue<DateTimeOffset>(4));
+            folded[^1] = EventCatalog.Decode(id, row.GetString(2), row.GetString(3)) is MountEvent change
+                ? before.Evolve(change, version, recordedAt, row.GetString(5))
+                : before with { Version = version, UpdatedAt = recordedAt };
         }
-        return streams.Select(stream => Fold(new StreamKey(host, stream.Key), stream.Value));
-    }
-
-    private static MountState Fold(StreamKey stream, List<Recorded> events)
-    {
-        events.Sort(static (a, b) => a.Version.CompareTo(b.Version));
-        // What an operation's start is known by is its version.
-        var state = MountState.Initial(stream) with { Version = events[0].Version - 1 };
-        foreach (var recorded in events)
-        {
-            state = EventCatalog.Decode(stream.Id, recorded.Type, recorded.Data) is MountEvent change
-                ? state.Evolve(change, recorded.Version, recorded.At, recorded.Actor)
-                : state with { Version = recorded.Version, UpdatedAt = recorded.At };
-        }
-        return state;
+        return folded;
     }
 }

@@ -7,7 +7,8 @@ public sealed record RebuildResult(int Hosts, long Streams, long Events);
 
 /// <summary>
 /// Makes the rows of <c>mountpoint</c>, <c>attachment</c> and of a host's own stream anew from the events. Appends to a host wait while it is
-/// being rebuilt (its advisory lock is held exclusively); readers see the old rows until it is done. Leases and requests are no projections and stay.
+/// being rebuilt (its advisory lock is held exclusively); readers see the old rows until it is done. Leases and requests are no projections and stay. Clean
+/// slates are forgotten: the host's agent finds them again.
 /// </summary>
 public sealed class ProjectionRebuild(LedgerDatabase database)
 {
@@ -63,7 +64,7 @@ public sealed class ProjectionRebuild(LedgerDatabase database)
         await ExecuteAsync(connection, "delete from mountledger.attachment where host = $1", host, cancellationToken);
         // Its agent looks for them again.
         await ExecuteAsync(connection, "delete from mountledger.clean_slate where host = $1", host, cancellationToken);
-        await ExecuteAsync(connection, "delete from mountledger.clean_slate_progress where host = $1", host, cancellationToken);
+        await ExecuteAsync(connection, "update mountledger.clean_slate_progress set seq_id = 0 where host = $1", host, cancellationToken);
         await ExecuteAsync(
             connection,
             """

@@ -150,6 +150,27 @@ public sealed class AgentHttpTests(AgentSuite suite)
         await agent.UntilPhaseAsync("later", "absent");
     }
 
+    /// <summary>More than is written to the socket at once, made of texts that are kept.</summary>
+    [RootFact]
+    public async Task A_long_answer_is_whole_and_a_repeat_gets_the_same()
+    {
+        const int Consumers = 900;
+        var agent = await suite.SharedAsync();
+        await Parallel.ForEachAsync(Enumerable.Range(0, Consumers), new ParallelOptions { MaxDegreeOfParallelism = 16 }, async (number, _) =>
+            Assert.Equal(200, (await agent.MountAsync("many", $"consumer-{number:D4}-with-a-name-that-takes-its-space")).Status));
+
+        var body = new { mountpoint = agent.PathOf("many"), source = "scratch", fstype = "tmpfs", volume = "vol", consumer = "the-last" };
+        var first = await agent.PostAsync("/v1/mounts", body, ("Idempotency-Key", "long-answer"));
+        var again = await agent.PostAsync("/v1/mounts", body, ("Idempotency-Key", "long-answer"));
+
+        Assert.Equal(("attached", true), (first.Outcome, first.Text.Length > 96 * 1024));
+        Assert.Equal(first.Text, again.Text);
+        var attachments = first.Json.GetProperty("attachments").EnumerateArray().Select(item => item.GetProperty("consumer").GetString()).ToList();
+        Assert.Equal(attachments.Order(StringComparer.Ordinal), attachments);
+        Assert.Equal(Consumers + 1, attachments.Count);
+        Assert.Equal(first.Json.GetProperty("attachments").GetRawText(), (await agent.StatusAsync("many")).Json.GetProperty("attachments").GetRawText());
+    }
+
     [RootFact]
     public async Task The_document_lists_every_route()
     {

@@ -61,7 +61,8 @@ public sealed class JsonAnswer(int status, ReadOnlySequence<byte> json, long? ve
             unflushed += part.Length;
             if (unflushed < FlushBytes) continue;
             unflushed = 0;
-            await response.BodyWriter.FlushAsync(httpContext.RequestAborted);
+            // The caller has gone: nobody reads the rest.
+            if ((await response.BodyWriter.FlushAsync(httpContext.RequestAborted)).IsCompleted) return;
         }
         await response.BodyWriter.FlushAsync(httpContext.RequestAborted);
     }

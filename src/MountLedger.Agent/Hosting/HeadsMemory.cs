@@ -9,12 +9,16 @@ namespace MountLedger.Agent;
 /// (<see cref="HeadsLine"/>), written before an append is answered, made anew when it has grown; a line that is torn or damaged is one line less.
 /// </summary>
 /// <remarks>
-/// Written without waiting for the disk, so what is lost with the power is the last second; with the power the mounts are gone as well. When it
+/// Written without waiting for the disk, so what is lost with the power is what came after the last flush, a part of a second; with the power the mounts are gone as well. When it
 /// cannot be written (a full disk) the agent goes on, says so, and writes everything as soon as it can.
 /// </remarks>
 public sealed class HeadsMemory : IKeptHeads, IDisposable
 {
     private const long LogBytesMin = 1 << 20;
+
+    /// <summary>After one that failed: all that is known is read and written for it.</summary>
+    private static readonly TimeSpan RewriteDelay = TimeSpan.FromSeconds(1);
+
     private const int GrowthMax = 4;
 
     private readonly string _path;
@@ -29,6 +33,8 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
     private bool _isFed;
     private bool _mustRewrite;
     private bool _isDirty;
+    private long _retryAt;
+    private long _appends;
     private long _rewriteAt = LogBytesMin;
 
     private HeadsMemory(string stateDir, string host, ILogger logger)
@@ -40,6 +46,9 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
 
     /// <summary>The newest event that was recorded; null when none is known.</summary>
     public (long Seq, string Hash)? Newest { get; private set; }
+
+    /// <summary>How many appends this agent has made since its start.</summary>
+    public long Appends => Volatile.Read(ref _appends);
 
     /// <summary>Why the file cannot be written at the moment; null when it can.</summary>
     public string? Problem { get; private set; }
@@ -103,6 +112,7 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
     {
         lock (_lock)
         {
+            _appends++;
             var known = _content.Heads.GetValueOrDefault(state.Mountpoint);
             if (known is not null && known.State.Version >= state.Version) return;
             var head = new KeptHead(state, last.Hash);
@@ -116,7 +126,11 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
     /// <summary>An event of the host's own stream is in the ledger.</summary>
     internal void Recorded(RecordedEvent last)
     {
-        lock (_lock) Write(last.Seq, last.Hash, static json => json.WriteString("k", "host"));
+        lock (_lock)
+        {
+            _appends++;
+            Write(last.Seq, last.Hash, static json => json.WriteString("k", "host"));
+        }
     }
 
     /// <summary>A state was read from the ledger. Written only if it is newer than what is known: somebody else has appended.</summary>
@@ -140,14 +154,19 @@ public sealed class HeadsMemory : IKeptHeads, IDisposable
         {
             try
             {
-                bool rewrite;
-                lock (_lock) rewrite = _mustRewrite || _file?.Length > _rewriteAt;
+                bool rewrite, flush;
+                lock (_lock)
+                {
+                    rewrite = (_mustRewrite || _file?.Length > _rewriteAt) && Environment.TickCount64 >= _retryAt;
+                    // What is written from here on is flushed the next time.
+                    (flush, _isDirty) = (_isDirty, false);
+                }
                 if (rewrite) Rewrite();
-                else if (_isDirty && _file is { } file) RandomAccess.FlushToDisk(file.SafeFileHandle);
-                _isDirty = false;
+                else if (flush && _file is { } file) RandomAccess.FlushToDisk(file.SafeFileHandle);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
+                _retryAt = Environment.TickCount64 + (long)RewriteDelay.TotalMilliseconds;
                 lock (_lock) Failed(e);
             }
         }

@@ -18,8 +18,8 @@ internal sealed class Serving(
     private const int HostAttemptsMax = 20;
     private const double HurrySeconds = 2;
 
-    /// <summary>Fewer new events in the ledger than this, within a second: nobody is in a hurry.</summary>
-    private const int QuietEvents = 100;
+    /// <summary>Fewer appends of this host than this, within a second: nobody is in a hurry.</summary>
+    private const int QuietAppends = 25;
 
     private static readonly TimeSpan RequestPurgeInterval = TimeSpan.FromMinutes(30);
     private static readonly TimeSpan CleanSlatesInterval = TimeSpan.FromSeconds(1);
@@ -294,18 +294,20 @@ internal sealed class Serving(
         }
     }
 
-    /// <summary>Only while few events come: nobody waits for it, and whoever appends wants the processors.</summary>
+    /// <summary>Only while this host has few appends, and something new: nobody waits for it, and who appends wants the processors.</summary>
     private Task MarkCleanSlatesAsync(string host)
     {
-        var seen = 0L;
+        var (seen, marked) = (0L, -1L);
         return EveryAsync(CleanSlatesInterval, async token =>
         {
             var before = seen;
-            seen = heads.Newest?.Seq ?? 0;
-            if (IsQuietSince(before)) await ledger.Past.MarkAsync(host, () => IsQuietSince(seen), token);
+            seen = heads.Appends;
+            if (seen == marked || !IsQuietSince(before) || access.Ledger.Away is not null) return;
+            await ledger.Past.MarkAsync(host, () => IsQuietSince(seen), token);
+            marked = seen;
         });
 
-        bool IsQuietSince(long seq) => (heads.Newest?.Seq ?? 0) - seq < QuietEvents;
+        bool IsQuietSince(long appends) => heads.Appends - appends < QuietAppends;
     }
 
     private async Task KeepHeadsAsync()

@@ -26,14 +26,13 @@ public sealed class AttachmentSet : IReadOnlyCollection<Attachment>
     /// <summary>These attachments; of several with the same key, the last.</summary>
     public static AttachmentSet Of(IEnumerable<Attachment> attachments)
     {
-        Attachment[] all = [.. attachments];
-        if (all.Length == 0) return Empty;
-        // The ledger gives them in order.
-        for (var i = 1; i < all.Length; i++)
+        var sorted = new List<Attachment>();
+        foreach (var attachment in attachments.OrderBy(static attachment => attachment.Key, AttachmentKey.Order))
         {
-            if (AttachmentKey.Order.Compare(all[i - 1].Key, all[i].Key) >= 0) return Empty.With(all);
+            if (sorted.Count > 0 && sorted[^1].Key == attachment.Key) sorted[^1] = attachment;
+            else sorted.Add(attachment);
         }
-        return new([.. all.Chunk(RunMax).Select(static chunk => new Run(ImmutableCollectionsMarshal.AsImmutableArray(chunk)))]);
+        return sorted.Count == 0 ? Empty : new([.. sorted.Chunk(RunMax).Select(static chunk => new Run(ImmutableCollectionsMarshal.AsImmutableArray(chunk)))]);
     }
 
     public int Count { get; }
@@ -83,10 +82,12 @@ public sealed class AttachmentSet : IReadOnlyCollection<Attachment>
         if (place < 0) return this;
         var left = Runs[number].Items.RemoveAt(place);
         if (left.IsEmpty) return Count == 1 ? Empty : new(Runs.RemoveAt(number));
-        // Runs that have become short are joined, or a thousand of them could hold one attachment each.
-        if (number + 1 < Runs.Length && left.Length + Runs[number + 1].Items.Length <= RunMax / 2)
-            return new(Runs.RemoveAt(number + 1).SetItem(number, new Run(left.AddRange(Runs[number + 1].Items))));
+        // A run that has become short is joined with one beside it, or a hundred of them could hold one attachment each.
+        if (FitsWith(number + 1)) return new(Runs.RemoveAt(number + 1).SetItem(number, new Run(left.AddRange(Runs[number + 1].Items))));
+        if (FitsWith(number - 1)) return new(Runs.RemoveAt(number).SetItem(number - 1, new Run(Runs[number - 1].Items.AddRange(left))));
         return new(Runs.SetItem(number, new Run(left)));
+
+        bool FitsWith(int other) => other >= 0 && other < Runs.Length && left.Length + Runs[other].Items.Length <= RunMax / 2;
     }
 
     /// <summary>Without those of these keys.</summary>

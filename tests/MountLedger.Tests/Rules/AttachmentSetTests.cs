@@ -65,6 +65,22 @@ public sealed class AttachmentSetTests
         Assert.Equal(before.Runs.Length - 1, after.Runs.Intersect(before.Runs).Count());
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Leaving_in_order_leaves_no_run_behind_for_each_that_stays(bool ascending)
+    {
+        var all = Enumerable.Range(0, 5_000).Select(number => Of(number)).ToList();
+        var set = AttachmentSet.Of(all);
+        // One in fifty stays.
+        List<Attachment> leaving = [.. all.Where((_, number) => number % 50 != 0)];
+        foreach (var attachment in ascending ? leaving : Enumerable.Reverse(leaving)) set = set.Without(attachment.Key);
+
+        AssertHolds(all.Except(leaving), set);
+        Assert.Equal(100, set.Count);
+        Assert.InRange(set.Runs.Length, 1, 12);
+    }
+
     [Fact]
     public void What_is_not_there_is_not_found_and_its_removal_changes_nothing()
     {

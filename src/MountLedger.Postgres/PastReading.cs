@@ -106,8 +106,10 @@ public sealed class PastReading(LedgerDatabase database)
             var states = (await Task.WhenAll(reading)).SelectMany(part => part).Where(state => state.Phase != Phase.Absent).ToDictionary(state => state.Mountpoint, StringComparer.Ordinal);
             // The database's order of texts need not be ours.
             found.AddRange(streams.Where(states.ContainsKey).Select(id => states[id]));
-            if (found.Count > limit) return new Page<MountState>(found[..limit], LedgerQueries.EncodeCursor(found[limit - 1].Stream));
-            if (streams.Count < asked) return new Page<MountState>(found, null);
+            var isEnd = streams.Count < asked;
+            // Whether anything follows a full page is not looked for: the next one may be empty.
+            if (found.Count > limit || (found.Count == limit && !isEnd)) return new Page<MountState>(found[..limit], LedgerQueries.EncodeCursor(found[limit - 1].Stream));
+            if (isEnd) return new Page<MountState>(found, null);
         }
     }
 

@@ -6,7 +6,7 @@ namespace MountLedger.Agent;
 
 /// <summary>
 /// The reads: mountpoints, one mountpoint's status, the history, the state at a time. They cover all hosts in the ledger: the agent's own unless
-/// the query names another, or <c>*</c> for all.
+/// the query names another, or <c>*</c> for all (not for the state at a time).
 /// </summary>
 public static class QueryEndpoints
 {
